@@ -1,0 +1,79 @@
+//! The clock of the doors: wall time that never runs backwards.
+//!
+//! Nothing below the doors reads a clock; this is what a door reads before it calls inward with `now`. The moment told
+//! is the largest of the wall clock, the highest moment ever told, and the moment of start plus the time since boot
+//! that has passed (a clock that goes on in suspend). So a wall clock set back changes nothing: an expired token never
+//! becomes active again. A wall clock set forward is believed; that only ends tokens early.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::domain::Timestamp;
+
+/// A clock, cheap to clone; all clones tell the same time.
+#[derive(Clone, Debug)]
+pub struct Clock(Arc<Source>);
+
+#[derive(Debug)]
+enum Source {
+    System {
+        /// Wall clock at start, in seconds since 1970.
+        wall_at_start: u32,
+        /// Boot-time clock at start, in seconds.
+        boot_at_start: i64,
+        /// The highest moment ever told.
+        highest: AtomicU32,
+    },
+    Manual(AtomicU32),
+}
+
+fn wall() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(since.as_secs()).unwrap_or(u32::MAX - 1)
+}
+
+fn boot_seconds() -> i64 {
+    clock_gettime(ClockId::Boottime).tv_sec
+}
+
+impl Clock {
+    /// The system's clock, never telling less than `floor` (the highest moment an earlier run has written down).
+    pub fn system(floor: Timestamp) -> Self {
+        let wall_at_start = wall().max(floor.raw());
+        let highest = AtomicU32::new(wall_at_start);
+        Self(Arc::new(Source::System { wall_at_start, boot_at_start: boot_seconds(), highest }))
+    }
+
+    /// A clock that stands still until it is moved; for tests and the demo.
+    pub fn manual(now: Timestamp) -> Self {
+        Self(Arc::new(Source::Manual(AtomicU32::new(now.raw()))))
+    }
+
+    /// The current moment.
+    pub fn now(&self) -> Timestamp {
+        match &*self.0 {
+            Source::System { wall_at_start, boot_at_start, highest } => {
+                let passed = u32::try_from(boot_seconds() - boot_at_start).unwrap_or(0);
+                let told = wall().max(wall_at_start.saturating_add(passed));
+                Timestamp::from_raw(highest.fetch_max(told, Ordering::Relaxed).max(told))
+            }
+            Source::Manual(now) => Timestamp::from_raw(now.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Moves a manual clock forward to `now`, or back, which it refuses like the real one: the later moment stays.
+    ///
+    /// # Panics
+    /// On the system's clock, which nobody moves.
+    pub fn set(&self, now: Timestamp) {
+        match &*self.0 {
+            Source::System { .. } => panic!("the system's clock cannot be set"),
+            Source::Manual(manual) => {
+                manual.fetch_max(now.raw(), Ordering::Relaxed);
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The ordered list of changes, durable.
+//!
+//! A [`Journal`] keeps entries in their order and gives them back, nothing else: it has never heard of the index, of
+//! snapshots or of the network. Every entry is chained to the one before it by a keyed MAC, so that what is read back
+//! is exactly what was committed, in its place, or an error. `journal/FORMAT.md` draws the bytes.
+//!
+//! Which way it falls: a commit that returned an error may or may not be on disk; the journal refuses all work from
+//! then on ([`JournalError::Poisoned`]) and the next start finds out.
+
+use crate::domain::{Entry, Epoch, Sequence};
+
+/// The MAC of the last entry, which the next one is chained to. All zero before the first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
+pub struct ChainHash(pub [u8; 32]);
+
+/// Where the list ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Head {
+    /// The incarnation of the list.
+    pub epoch: Epoch,
+    /// The last entry; zero if there is none.
+    pub last: Sequence,
+    /// The last entry's MAC.
+    pub chain: ChainHash,
+    /// Entries up to and including this one have been discarded.
+    pub discarded: Sequence,
+}
+
+/// Why the journal did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The storage below failed while reading, or before anything was written.
+    #[error("the journal cannot be used: {0}")]
+    Storage(String),
+    /// A commit failed; whether its entries are on disk is unknown until the next start.
+    #[error("the journal failed while making changes durable and refuses all further work: {0}")]
+    Poisoned(String),
+    /// What is on disk is not what was written.
+    #[error("the journal is damaged at sequence {at}: {what}")]
+    Damaged {
+        /// The first entry that cannot be believed.
+        at: Sequence,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The file is of a version this program does not know, or not a journal.
+    #[error("the journal has format {found}; this program reads format {known}")]
+    Format {
+        /// The version found.
+        found: u32,
+        /// The version known.
+        known: u32,
+    },
+    /// Entries that were asked for have been discarded.
+    #[error("entries up to {discarded} have been discarded; {wanted} was asked for")]
+    Discarded {
+        /// The last one gone.
+        discarded: Sequence,
+        /// The first one wanted.
+        wanted: Sequence,
+    },
+    /// The file is held by another process.
+    #[error("the journal is in use by another process")]
+    InUse,
+}
+
+/// The list, durable. One writer has it, by ownership.
+pub trait Journal: Send {
+    /// Where the list ends.
+    fn head(&self) -> Head;
+
+    /// Appends a batch; all of it is durable on return, or the journal is poisoned. The entries' sequences go on from
+    /// the head without a gap.
+    ///
+    /// # Errors
+    /// [`JournalError::Poisoned`], now and from then on.
+    ///
+    /// # Panics
+    /// If the sequences do not go on from the head: that is the writer's error, found before anything is written.
+    fn commit(&mut self, batch: &[Entry]) -> Result<Head, JournalError>;
+
+    /// Gives every entry after `after` to `visit`, in order, each checked against the chain. `chain` is the MAC of the
+    /// entry `after`, if the caller knows it (from a snapshot); it is checked too.
+    ///
+    /// # Errors
+    /// The entries are damaged, discarded, or `visit` failed.
+    fn read_after(
+        &self,
+        after: Sequence,
+        chain: Option<ChainHash>,
+        visit: &mut dyn FnMut(&Entry, ChainHash) -> Result<(), JournalError>,
+    ) -> Result<Head, JournalError>;
+
+    /// Forgets entries up to and including `through`.
+    ///
+    /// # Errors
+    /// The storage failed; nothing that is needed is lost.
+    fn discard_through(&mut self, through: Sequence) -> Result<(), JournalError>;
+
+    /// Bytes on disk.
+    fn bytes(&self) -> u64;
+
+    /// Closes the journal and says whether that went well.
+    ///
+    /// # Errors
+    /// The storage failed while closing; everything committed is still durable.
+    fn close(self: Box<Self>) -> Result<(), JournalError>;
+}

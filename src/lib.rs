@@ -1,0 +1,11 @@
+#[cfg(feature = "server")]
+pub mod clock;
+pub mod domain;
+#[cfg(feature = "server")]
+pub mod index;
+#[cfg(feature = "server")]
+pub mod journal;
+#[cfg(feature = "server")]
+pub mod server;
+#[cfg(feature = "server")]
+pub mod service;

@@ -1,0 +1,46 @@
+//! The doors: they translate, and decide nothing.
+//!
+//! A door takes bytes from a socket, finds out who the caller is, calls the service, and writes the answer. The two
+//! doors (QUIC and HTTPS) share what stands in [`Shared`].
+
+/// Who a certificate, a secret or a bearer token belongs to.
+pub mod credentials;
+/// What the doors have counted.
+pub mod stats;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::service::Service;
+use credentials::Callers;
+use stats::Stats;
+
+/// What all doors stand on.
+#[derive(Clone)]
+pub struct Shared {
+    /// What is asked and told.
+    pub service: Service,
+    /// Who may; replaced whole on reload.
+    pub callers: Arc<ArcSwap<Callers>>,
+    /// Read once per batch of questions, and handed inward.
+    pub clock: Clock,
+    /// What is counted.
+    pub stats: Arc<Stats>,
+}
+
+/// How far the shutdown has come. It only goes forward.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Phase {
+    /// Serving.
+    Open,
+    /// No new connections; what is in flight is finished, callers are told to go.
+    Draining,
+    /// The deadline has passed: close.
+    Closed,
+}
+
+/// A door's end of the shutdown signal.
+pub type Shutdown = watch::Receiver<Phase>;
