@@ -92,3 +92,6 @@ impl Expiry {
         }
     }
 }
+
+/// The grain of last use, in seconds: a use is written down once in this time, so that reading costs no write.
+pub const LAST_USE_STEP_SECONDS: u32 = 1_024;

@@ -24,12 +24,9 @@ pub struct TokenRow {
     pub confirmation: Option<Confirmation>,
     /// Whether it is active now, and if not, why.
     pub verdict: Result<(), Inactive>,
-    /// When it was last found active: at most [`LAST_USE_STEP_SECONDS`] before the truth. `None`: not within a year.
+    /// When it was last found active: at most [`crate::domain::time::LAST_USE_STEP_SECONDS`] before the truth. `None`: not within a year.
     pub last_used: Option<Timestamp>,
 }
-
-/// The grain of last use, in seconds: a use is written down once in this time, so that reading costs no write.
-pub const LAST_USE_STEP_SECONDS: u32 = 1_024;
 
 /// A pair of a grant, by name.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,282 @@
+//! The dense tables beside the tokens: who the subjects and clients are, what was granted, who is a member of what,
+//! what the workspaces' policies say.
+//!
+//! One row each, words that only the writer stores to. Revoking a grant, removing a member, blocking an app is one
+//! store, whatever the number of tokens it ends. The layouts (64-bit words; `hi|lo` are 32-bit halves):
+//!
+//! ```text
+//! party   [ flags | issued_before ] [ void_before ] [ first grant + 1 | first member + 1 ]     subject or client
+//! place   [ workspace's place number | flags ]                                              one per named place
+//! member  [ subject | place ] [ added·2 + live ] [ removed ] [ next of the subject + 1 ]
+//! entry   [ place | client ] [ flags ] [ void_before ]                                       policy line
+//! mark    [ subject | client ] [ void_before ]
+//! grant   [ subject | client ] [ made:40 | audience:24 ] [ start:32 | count:16 | flags:16 ]
+//!         [ expiry | issued_before ] [ next of the subject + 1 | next of the client + 1 ]
+//! access  [ place | mask ]            one pair of a grant as it was made, or of a narrowed token
+//!         [ place | mask ] [ since ]  one pair of a grant that was changed later (grant flag DATED)
+//! mask    [ 4 words of bits ] [ wildcard ]
+//! audience[ start:32 | count:32 ] into audience words; set 0 is the empty set
+//! details [ expiry | issued ] [ not before | audience set ] [ narrowed start:32 | count:16 | binding:16 ]
+//!         [ 4 words of binding ] [ first half of the key ]
+//! ```
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crossbeam_epoch::{Atomic, Guard};
+
+use super::dense::Dense;
+use super::lookup::{Lookup, hash_pair};
+use super::names::Names;
+use super::tokens::Tokens;
+use crate::domain::access::{MemberFacts, PartyFacts, PolicyFacts};
+use crate::domain::{PolicyMode, ScopeCatalogue, ScopeMask, Sequence, Switch, Timestamp};
+
+/// The place number that means "wherever the subject is a member".
+pub(crate) const EVERYWHERE: u32 = u32::MAX;
+
+/// Flags of a party.
+pub(crate) mod party {
+    /// Suspended.
+    pub(crate) const OFF: u32 = 1;
+    /// Some client was revoked for this subject: look into the marks.
+    pub(crate) const HAS_MARKS: u32 = 2;
+    /// Registered (clients only).
+    pub(crate) const REGISTERED: u32 = 4;
+}
+
+/// Flags of a place that is a workspace.
+pub(crate) mod place {
+    /// Approval is required.
+    pub(crate) const APPROVAL: u32 = 1;
+    /// Personal tokens are not let in.
+    pub(crate) const NO_PERSONAL: u32 = 2;
+    /// Some client has a policy line here: look into the entries.
+    pub(crate) const HAS_ENTRIES: u32 = 4;
+}
+
+/// Flags of a policy line.
+pub(crate) mod entry {
+    /// On the block list.
+    pub(crate) const BLOCKED: u64 = 1;
+    /// On the approved list.
+    pub(crate) const APPROVED: u64 = 2;
+}
+
+/// Flags of a grant.
+pub(crate) mod grant {
+    /// Revoked.
+    pub(crate) const REVOKED: u64 = 1;
+    /// Its pairs say when each was granted.
+    pub(crate) const DATED: u64 = 2;
+}
+
+/// How a token is bound, in `details`.
+pub(crate) mod binding {
+    pub(crate) const NONE: u64 = 0;
+    pub(crate) const CERTIFICATE: u64 = 1;
+    pub(crate) const DPOP: u64 = 2;
+    /// The first word of the binding is a number in `texts`.
+    pub(crate) const OTHER: u64 = 3;
+}
+
+/// Two 32-bit halves in a word.
+pub(crate) const fn pack(hi: u32, lo: u32) -> u64 {
+    (hi as u64) << 32 | lo as u64
+}
+
+/// The halves of a word.
+pub(crate) const fn unpack(word: u64) -> (u32, u32) {
+    ((word >> 32) as u32, word as u32)
+}
+
+/// The largest sequence and the largest audience set that a grant's word can hold.
+pub(crate) const MADE_MAX: u64 = (1 << 40) - 1;
+/// See [`MADE_MAX`].
+pub(crate) const AUDIENCE_SETS_MAX: u32 = (1 << 24) - 1;
+
+/// A table of rows that are found by the pair of numbers in their first word.
+pub(crate) struct PairTable<const W: usize> {
+    pub(crate) rows: Dense<W>,
+    pub(crate) lookup: Lookup,
+    seed: u64,
+}
+
+impl<const W: usize> PairTable<W> {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { rows: Dense::new(), lookup: Lookup::new(), seed }
+    }
+
+    /// The number of the row for this pair.
+    pub(crate) fn find(&self, pair: u64, guard: &Guard) -> Option<u32> {
+        self.lookup.find(hash_pair(self.seed, pair), guard, |row| {
+            self.rows.row(row).is_some_and(|words| words[0].load(Ordering::Relaxed) == pair)
+        })
+    }
+
+    /// The row for this pair.
+    pub(crate) fn row(&self, pair: u64, guard: &Guard) -> Option<&[AtomicU64; W]> {
+        self.rows.row(self.find(pair, guard)?)
+    }
+
+    /// Appends a row; its pair must be new. For the writer alone.
+    pub(crate) fn push(&self, words: [u64; W], guard: &Guard) -> u32 {
+        let row = self.rows.push(words);
+        self.lookup.insert(hash_pair(self.seed, words[0]), row, guard);
+        row
+    }
+
+    pub(crate) fn bytes(&self, guard: &Guard) -> u64 {
+        self.rows.bytes() + self.lookup.bytes(guard)
+    }
+}
+
+/// Everything the list amounts to.
+pub(crate) struct Tables {
+    pub(crate) tokens: Tokens,
+    pub(crate) details: Dense<8>,
+    pub(crate) grants: Dense<5>,
+    pub(crate) access: Dense<1>,
+    pub(crate) masks: Dense<5>,
+    pub(crate) audience_sets: Dense<1>,
+    pub(crate) audience_words: Dense<1>,
+    pub(crate) subjects: Dense<3>,
+    pub(crate) clients: Dense<3>,
+    pub(crate) places: Dense<1>,
+    pub(crate) members: PairTable<4>,
+    pub(crate) entries: PairTable<3>,
+    pub(crate) marks: PairTable<2>,
+    pub(crate) subject_names: Names,
+    pub(crate) client_names: Names,
+    pub(crate) place_names: Names,
+    /// Audiences, and confirmation values of methods we do not know.
+    pub(crate) texts: Names,
+    pub(crate) catalogue: Atomic<ScopeCatalogue>,
+    /// Tokens issued before this are void.
+    pub(crate) all_issued_before: AtomicU32,
+    /// The last change whose effects are all visible.
+    pub(crate) applied: AtomicU64,
+    /// The last change that has begun to become visible: `applied` or one more.
+    pub(crate) applying: AtomicU64,
+    /// The last import mark, for resuming: source, lines, first grant, grants. The writer's alone; behind a lock
+    /// because nobody reads it on a hot path.
+    pub(crate) import: std::sync::Mutex<Option<([u8; 32], u64, u32, u32)>>,
+}
+
+impl Tables {
+    pub(crate) fn new() -> Self {
+        let seed = || {
+            use std::hash::{BuildHasher, RandomState};
+            RandomState::new().hash_one(0u8)
+        };
+        let tables = Self {
+            tokens: Tokens::new(),
+            details: Dense::new(),
+            grants: Dense::new(),
+            access: Dense::new(),
+            masks: Dense::new(),
+            audience_sets: Dense::new(),
+            audience_words: Dense::new(),
+            subjects: Dense::new(),
+            clients: Dense::new(),
+            places: Dense::new(),
+            members: PairTable::new(seed()),
+            entries: PairTable::new(seed()),
+            marks: PairTable::new(seed()),
+            subject_names: Names::new(),
+            client_names: Names::new(),
+            place_names: Names::new(),
+            texts: Names::new(),
+            catalogue: Atomic::new(ScopeCatalogue::new()),
+            all_issued_before: AtomicU32::new(0),
+            applied: AtomicU64::new(0),
+            applying: AtomicU64::new(0),
+            import: std::sync::Mutex::new(None),
+        };
+        // Row 0 of `details` and set 0 of the audiences mean "none".
+        tables.details.push([0; 8]);
+        tables.audience_sets.push([0]);
+        tables
+    }
+
+    pub(crate) fn catalogue<'g>(&self, guard: &'g Guard) -> &'g ScopeCatalogue {
+        // SAFETY: never null; a replaced catalogue is freed only after every guard of its time is gone.
+        unsafe { self.catalogue.load(Ordering::Acquire, guard).deref() }
+    }
+
+    /// What is known of a party (a row of `subjects` or `clients`).
+    pub(crate) fn party(row: &[AtomicU64; 3]) -> (PartyFacts, u32) {
+        let (flags, issued_before) = unpack(row[0].load(Ordering::Acquire));
+        let facts = PartyFacts {
+            switch: if flags & party::OFF == 0 { Switch::On } else { Switch::Off },
+            void_before: Sequence(row[1].load(Ordering::Acquire)),
+            issued_before: Timestamp::from_raw(issued_before),
+        };
+        (facts, flags)
+    }
+
+    /// Membership of one subject in one place.
+    pub(crate) fn member(&self, subject: u32, place: u32, guard: &Guard) -> MemberFacts {
+        self.members.row(pack(subject, place), guard).map_or(MemberFacts::NEVER, Self::member_row)
+    }
+
+    /// # Ordering
+    /// `added` is loaded before `removed`, and stored after it: whoever sees a membership renewed also sees that it had
+    /// ended. The other way round an old grant would be revived for an instant.
+    pub(crate) fn member_row(row: &[AtomicU64; 4]) -> MemberFacts {
+        let added = row[1].load(Ordering::Acquire);
+        let removed = row[2].load(Ordering::Acquire);
+        MemberFacts { live: added & 1 == 1, added: Sequence(added >> 1), removed: Sequence(removed) }
+    }
+
+    /// A workspace's policy for one client.
+    pub(crate) fn policy(&self, workspace: u32, client: u32, guard: &Guard) -> PolicyFacts {
+        let Some(row) = self.places.row(workspace) else { return PolicyFacts::NEW };
+        let (_, flags) = unpack(row[0].load(Ordering::Acquire));
+        let line =
+            if flags & place::HAS_ENTRIES == 0 { None } else { self.entries.row(pack(workspace, client), guard) };
+        let (lists, void_before) =
+            line.map_or((0, 0), |words| (words[1].load(Ordering::Acquire), words[2].load(Ordering::Acquire)));
+        PolicyFacts {
+            mode: if flags & place::APPROVAL == 0 { PolicyMode::AllowAll } else { PolicyMode::ApprovalRequired },
+            personal: if flags & place::NO_PERSONAL == 0 { Switch::On } else { Switch::Off },
+            blocked: lists & entry::BLOCKED != 0,
+            approved: lists & entry::APPROVED != 0,
+            void_before: Sequence(void_before),
+        }
+    }
+
+    /// The set of scopes with this number; an unknown number is the empty set, which denies.
+    pub(crate) fn mask(&self, number: u32) -> ScopeMask {
+        self.masks.row(number).map_or(ScopeMask::EMPTY, |row| {
+            let word = |i: usize| row[i].load(Ordering::Relaxed);
+            ScopeMask::from_words([word(0), word(1), word(2), word(3)], word(4) != 0)
+        })
+    }
+
+    /// Bytes in use by all tables.
+    pub(crate) fn bytes(&self, guard: &Guard) -> u64 {
+        let rows = [
+            self.details.bytes(),
+            self.grants.bytes(),
+            self.access.bytes(),
+            self.masks.bytes(),
+            self.audience_sets.bytes(),
+            self.audience_words.bytes(),
+            self.subjects.bytes(),
+            self.clients.bytes(),
+            self.places.bytes(),
+            self.members.bytes(guard),
+            self.entries.bytes(guard),
+            self.marks.bytes(guard),
+        ];
+        let names = [&self.subject_names, &self.client_names, &self.place_names, &self.texts];
+        self.tokens.bytes() + rows.iter().sum::<u64>() + names.iter().map(|names| names.bytes(guard)).sum::<u64>()
+    }
+}
+
+impl Drop for Tables {
+    fn drop(&mut self) {
+        // SAFETY: `&mut self`: nobody else has the tables; the pointer is never null.
+        unsafe { drop(std::mem::replace(&mut self.catalogue, Atomic::null()).into_owned()) }
+    }
+}

@@ -1,0 +1,119 @@
+//! From a hash to a row number: an open-addressing table that only grows, read without a lock.
+//!
+//! ```text
+//! slot (64 bits):   hash (upper 32) | row + 1 (lower 32);   0 = empty
+//! ```
+//!
+//! The hash's upper bits choose the slot, linear probing finds the next. Equality is the caller's: it compares with the
+//! row a slot names. Rows are never taken out. When the table is five eighths full the writer builds one of twice the
+//! size and swaps it in; readers of the old one go on undisturbed until they unpin.
+//!
+//! # Ordering
+//! A slot is stored with release after its row is complete, and loaded with acquire: who sees the slot sees the row.
+//! A table is swapped in with release after it is filled.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_epoch::{Atomic, Guard, Owned};
+
+struct Table {
+    slots: Box<[AtomicU64]>,
+}
+
+impl Table {
+    fn new(slots: usize) -> Self {
+        Self { slots: (0..slots).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    fn start(&self, hash: u32) -> usize {
+        ((u64::from(hash) * self.slots.len() as u64) >> 32) as usize
+    }
+
+    fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        let mut at = self.start(hash);
+        for _ in 0..self.slots.len() {
+            let slot = self.slots[at].load(Ordering::Acquire);
+            if slot == 0 {
+                return None;
+            }
+            let row = (slot as u32) - 1;
+            if (slot >> 32) as u32 == hash && is_it(row) {
+                return Some(row);
+            }
+            at = if at + 1 == self.slots.len() { 0 } else { at + 1 };
+        }
+        None
+    }
+
+    fn insert(&self, slot: u64) {
+        let mut at = self.start((slot >> 32) as u32);
+        while self.slots[at].load(Ordering::Relaxed) != 0 {
+            at = if at + 1 == self.slots.len() { 0 } else { at + 1 };
+        }
+        self.slots[at].store(slot, Ordering::Release);
+    }
+}
+
+/// A hash index over the rows of some other table.
+pub(crate) struct Lookup {
+    table: Atomic<Table>,
+    used: AtomicU64,
+}
+
+impl Lookup {
+    pub(crate) fn new() -> Self {
+        Self { table: Atomic::new(Table::new(64)), used: AtomicU64::new(0) }
+    }
+
+    /// The row with this hash for which `is_it` holds.
+    #[inline]
+    pub(crate) fn find(&self, hash: u32, guard: &Guard, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        let table = self.table.load(Ordering::Acquire, guard);
+        // SAFETY: the pointer is never null, and a swapped-out table is freed only after every guard of its time is gone.
+        unsafe { table.deref() }.find(hash, is_it)
+    }
+
+    /// Adds a row that is not in yet. For the writer alone.
+    pub(crate) fn insert(&self, hash: u32, row: u32, guard: &Guard) {
+        let shared = self.table.load(Ordering::Acquire, guard);
+        // SAFETY: as in `find`.
+        let mut table = unsafe { shared.deref() };
+        let used = self.used.load(Ordering::Relaxed) + 1;
+        if used * 8 > table.slots.len() as u64 * 5 {
+            let larger = Table::new(table.slots.len() * 2);
+            for slot in table.slots.iter().map(|slot| slot.load(Ordering::Relaxed)).filter(|slot| *slot != 0) {
+                larger.insert(slot);
+            }
+            let new = Owned::new(larger).into_shared(guard);
+            self.table.store(new, Ordering::Release);
+            // SAFETY: the old table is unreachable for anybody who pins from now on, and retired exactly once, here.
+            unsafe { guard.defer_destroy(shared) };
+            // SAFETY: just stored, and this guard keeps it.
+            table = unsafe { new.deref() };
+        }
+        table.insert(u64::from(hash) << 32 | (u64::from(row) + 1));
+        self.used.store(used, Ordering::Relaxed);
+    }
+
+    /// Bytes of the table.
+    pub(crate) fn bytes(&self, guard: &Guard) -> u64 {
+        // SAFETY: as in `find`.
+        unsafe { self.table.load(Ordering::Acquire, guard).deref() }.slots.len() as u64 * 8
+    }
+}
+
+impl Drop for Lookup {
+    fn drop(&mut self) {
+        // SAFETY: `&mut self`: nobody else has the table, and it is never null.
+        unsafe { drop(std::mem::replace(&mut self.table, Atomic::null()).into_owned()) }
+    }
+}
+
+/// Mixes a 64-bit key into the 32-bit hash of [`Lookup`]. The seed differs from start to start.
+#[inline]
+pub(crate) fn hash_pair(seed: u64, key: u64) -> u32 {
+    let mut mixed = (key ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^= mixed >> 32;
+    mixed = mixed.wrapping_mul(0xd6e8_feb8_6659_fd93);
+    (mixed >> 32) as u32
+}

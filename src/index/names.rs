@@ -1,0 +1,107 @@
+//! Texts and their numbers: each text is kept once, numbered from 0 in the order of its first appearance.
+//!
+//! The order of the list of changes decides the numbers, so the same list always gives the same numbers. Texts are never
+//! taken out; a reference to one is good for as long as the index lives.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
+
+use crossbeam_epoch::Guard;
+
+use super::dense::Dense;
+use super::lookup::Lookup;
+
+/// Bytes of text in one chunk. No text is longer than a chunk.
+const CHUNK_BYTES: usize = 1 << 18;
+/// Chunks of text: 4 GiB in all for each set of names.
+const CHUNKS: usize = 1 << 14;
+/// The longest text, in bytes.
+pub(crate) const TEXT_BYTES_MAX: usize = 4_096;
+
+/// A chunk of text bytes, written by the one writer before the row that names them is published.
+struct Chunk(Box<[std::cell::UnsafeCell<u8>]>);
+
+// SAFETY: bytes are written only by the one writer, only beyond every published row; published bytes never change.
+unsafe impl Sync for Chunk {}
+
+/// A set of numbered texts.
+pub(crate) struct Names {
+    /// One word a text: byte offset (48 bits) and length (16 bits).
+    rows: Dense<1>,
+    chunks: Box<[OnceLock<Chunk>]>,
+    /// The next free byte; the writer's alone.
+    end: std::sync::atomic::AtomicU64,
+    lookup: Lookup,
+    hasher: RandomState,
+}
+
+impl Names {
+    pub(crate) fn new() -> Self {
+        Self {
+            rows: Dense::new(),
+            chunks: (0..CHUNKS).map(|_| OnceLock::new()).collect(),
+            end: std::sync::atomic::AtomicU64::new(0),
+            lookup: Lookup::new(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    fn hash(&self, text: &str) -> u32 {
+        (self.hasher.hash_one(text) >> 32) as u32
+    }
+
+    /// How many texts there are.
+    pub(crate) fn len(&self) -> u32 {
+        self.rows.len()
+    }
+
+    /// The text with this number.
+    #[inline]
+    pub(crate) fn text(&self, number: u32) -> Option<&str> {
+        let row = self.rows.row(number)?[0].load(Ordering::Relaxed);
+        let (offset, len) = ((row >> 16) as usize, (row & 0xffff) as usize);
+        let chunk = self.chunks.get(offset / CHUNK_BYTES)?.get()?;
+        let bytes = chunk.0.get(offset % CHUNK_BYTES..offset % CHUNK_BYTES + len)?;
+        // SAFETY: the row is published, so these bytes are written and never change again; they came from a `str` that
+        // was copied whole, so they are UTF-8.
+        unsafe { Some(std::str::from_utf8_unchecked(&*(std::ptr::from_ref(bytes) as *const [u8]))) }
+    }
+
+    /// The number of a text.
+    #[inline]
+    pub(crate) fn find(&self, text: &str, guard: &Guard) -> Option<u32> {
+        self.lookup.find(self.hash(text), guard, |row| self.text(row) == Some(text))
+    }
+
+    /// The number of a text, which gets the next one if it is new. For the writer alone.
+    ///
+    /// # Panics
+    /// If the text is longer than [`TEXT_BYTES_MAX`]: the parsers of ids refuse much shorter ones.
+    pub(crate) fn intern(&self, text: &str, guard: &Guard) -> u32 {
+        let hash = self.hash(text);
+        if let Some(known) = self.lookup.find(hash, guard, |row| self.text(row) == Some(text)) {
+            return known;
+        }
+        assert!(text.len() <= TEXT_BYTES_MAX, "texts of the index are bounded where they are parsed");
+        let mut offset = self.end.load(Ordering::Relaxed) as usize;
+        if offset % CHUNK_BYTES + text.len() > CHUNK_BYTES {
+            offset = offset.next_multiple_of(CHUNK_BYTES);
+        }
+        let chunk = self.chunks[offset / CHUNK_BYTES]
+            .get_or_init(|| Chunk((0..CHUNK_BYTES).map(|_| std::cell::UnsafeCell::new(0)).collect()));
+        for (cell, byte) in chunk.0[offset % CHUNK_BYTES..].iter().zip(text.bytes()) {
+            // SAFETY: beyond every published row, so no reader has a reference to this byte; one writer.
+            unsafe { *cell.get() = byte };
+        }
+        self.end.store((offset + text.len()) as u64, Ordering::Relaxed);
+        let row = self.rows.push([(offset as u64) << 16 | text.len() as u64]);
+        self.lookup.insert(hash, row, guard);
+        row
+    }
+
+    /// Bytes in use.
+    pub(crate) fn bytes(&self, guard: &Guard) -> u64 {
+        self.rows.bytes() + self.end.load(Ordering::Relaxed) + self.lookup.bytes(guard)
+    }
+}

@@ -1,0 +1,489 @@
+//! Looking into the tables: plain reads of published words, no lock, no wait, no allocation.
+//!
+//! A number that leads nowhere (which only a damaged snapshot could bring) reads as "nothing there", and nothing there
+//! means: not active, not granted.
+
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use crossbeam_epoch::Guard;
+
+use super::apply::{NO_GRANT, first_half};
+use super::facts::{EVERYWHERE, Tables, binding, grant as granted, party, unpack};
+use super::tokens::{Found, SlotTimes, use_step, use_time};
+use super::{Index, Pin};
+use crate::domain::access::{
+    ClientKind, Covers, GrantFacts, MemberFacts, PartyFacts, PlaceFacts, PolicyFacts, TokenFacts,
+};
+use crate::domain::id::PERSONAL;
+use crate::domain::{
+    Confirmation, Expiry, GrantId, ScopeCatalogue, ScopeMask, Sequence, Timestamp, TokenKey, TokenTimes,
+};
+
+/// Everything the index knows of one token.
+#[derive(Clone, Copy)]
+pub struct TokenRecord<'p> {
+    /// Its kept identity.
+    pub key: TokenKey,
+    /// The number of its grant.
+    pub grant: u32,
+    /// Whether the token itself was revoked.
+    pub revoked: bool,
+    /// Its times.
+    pub times: TokenTimes,
+    /// Its own audience set; 0: the grant's.
+    audience: u32,
+    /// The run of pairs it is narrowed to: start, count; count 0: not narrowed.
+    narrowed: (u32, u32),
+    /// How it is bound: kind and four words.
+    bound: (u64, [u64; 4]),
+    found: Found<'p>,
+}
+
+/// What the index knows of one grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GrantRecord {
+    /// Its number.
+    pub id: GrantId,
+    /// The number of its subject.
+    pub subject: u32,
+    /// The number of its client.
+    pub client: u32,
+    /// What decides whether it is alive.
+    pub facts: GrantFacts,
+    /// Its audience set.
+    audience: u32,
+    /// Its run of pairs and its flags, as they were read at once.
+    run: u64,
+}
+
+/// One pair of a grant or a narrowed token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PairRecord {
+    /// The place's number; `None`: wherever the subject is a member.
+    pub place: Option<u32>,
+    /// The scopes.
+    pub scopes: ScopeMask,
+    /// When it was granted.
+    pub since: Sequence,
+}
+
+impl Tables {
+    /// The numbers (in `texts`) of an audience set.
+    pub(crate) fn audience_numbers(&self, set: u32) -> impl Iterator<Item = u32> + '_ {
+        let (start, count) = self.audience_sets.row(set).map_or((0, 0), |row| unpack(row[0].load(Ordering::Relaxed)));
+        (start..start.saturating_add(count))
+            .map_while(|row| Some(self.audience_words.row(row)?[0].load(Ordering::Relaxed) as u32))
+    }
+
+    /// Everything about a found token. `None` if its slot was used for another token meanwhile, or its row of details
+    /// is not its own: then it is gone.
+    pub(crate) fn record<'g>(&self, key: TokenKey, found: Found<'g>, _guard: &'g Guard) -> Option<TokenRecord<'g>> {
+        let facts = found.facts;
+        let (times, audience, narrowed, bound) = match facts.times {
+            SlotTimes::Here(times) => (times, 0, (0, 0), (binding::NONE, [0; 4])),
+            SlotTimes::Details(row) => {
+                let row = self.details.row(row)?;
+                let word = |i: usize| row[i].load(Ordering::Acquire);
+                let (expiry, issued) = unpack(word(0));
+                let (not_before, audience) = unpack(word(1));
+                let run = word(2);
+                let bound = (run & 0xffff, [word(3), word(4), word(5), word(6)]);
+                if word(7) != first_half(key) || !found.still_there() {
+                    return None;
+                }
+                let times = TokenTimes {
+                    issued: Timestamp::from_raw(issued),
+                    not_before: Timestamp::from_raw(not_before),
+                    expiry: Expiry::from_raw(expiry),
+                };
+                (times, audience, ((run >> 32) as u32, (run >> 16) as u32 & 0xffff), bound)
+            }
+        };
+        Some(TokenRecord { key, grant: facts.grant, revoked: facts.revoked, times, audience, narrowed, bound, found })
+    }
+
+    /// When the token of a row of details ends; `None` if the row is another token's.
+    pub(crate) fn details_end(&self, row: u32, key: TokenKey) -> Option<Expiry> {
+        let row = self.details.row(row)?;
+        let (expiry, _) = unpack(row[0].load(Ordering::Acquire));
+        (row[7].load(Ordering::Acquire) == first_half(key)).then_some(Expiry::from_raw(expiry))
+    }
+
+    pub(crate) fn grant_record(&self, number: u32) -> Option<GrantRecord> {
+        let id = GrantId::new(number)?;
+        let row = self.grants.row(number - 1)?;
+        let word = |i: usize| row[i].load(Ordering::Acquire);
+        let (subject, client) = unpack(word(0));
+        let made = word(1);
+        let run = word(2);
+        let (expiry, issued_before) = unpack(word(3));
+        let facts = GrantFacts {
+            made: Sequence(made >> 24),
+            expiry: Expiry::from_raw(expiry),
+            revoked: run & granted::REVOKED != 0,
+            issued_before: Timestamp::from_raw(issued_before),
+        };
+        Some(GrantRecord { id, subject, client, facts, audience: (made & 0xff_ffff) as u32, run })
+    }
+
+    /// The pairs of a grant's row: place number (or [`EVERYWHERE`]), scopes, since when.
+    pub(crate) fn pairs_of<'t>(
+        &'t self,
+        row: &[AtomicU64; 5],
+    ) -> impl Iterator<Item = (u32, ScopeMask, Sequence)> + use<'t> {
+        let made = Sequence(row[1].load(Ordering::Acquire) >> 24);
+        self.pairs_in(row[2].load(Ordering::Acquire), made)
+    }
+
+    fn pairs_in(&self, run: u64, made: Sequence) -> impl Iterator<Item = (u32, ScopeMask, Sequence)> + use<'_> {
+        let (start, count, dated) = ((run >> 32) as u32, (run >> 16) as u32 & 0xffff, run & granted::DATED != 0);
+        let width = if dated { 2 } else { 1 };
+        (0..count).map_while(move |i| {
+            let at = start.checked_add(i * width)?;
+            let (place, mask) = unpack(self.access.row(at)?[0].load(Ordering::Acquire));
+            let since = if dated { Sequence(self.access.row(at + 1)?[0].load(Ordering::Acquire)) } else { made };
+            Some((place, self.mask(mask), since))
+        })
+    }
+
+    /// The place number of the workspace a place is, or lies in.
+    pub(crate) fn workspace_of(&self, place: u32) -> Option<u32> {
+        Some(unpack(self.places.row(place)?[0].load(Ordering::Acquire)).0)
+    }
+
+    /// Whether access to the first place is access to the second.
+    pub(crate) fn covers(&self, outer: u32, inner: u32) -> bool {
+        outer == EVERYWHERE || outer == inner || (inner != EVERYWHERE && self.workspace_of(inner) == Some(outer))
+    }
+
+    /// Whether nothing can come of a grant any more.
+    pub(crate) fn grant_is_void(&self, number: u32, guard: &Guard) -> bool {
+        let Some(grant) = self.grant_record(number) else { return true };
+        let Some(subject) = self.subjects.row(grant.subject) else { return true };
+        let Some(client) = self.clients.row(grant.client) else { return true };
+        let (subject_facts, flags) = Self::party(subject);
+        let (client_facts, _) = Self::party(client);
+        grant.facts.revoked
+            || grant.facts.made <= subject_facts.void_before
+            || grant.facts.made <= client_facts.void_before
+            || grant.facts.made <= self.mark(flags, grant.subject, grant.client, guard)
+    }
+
+    fn mark(&self, subject_flags: u32, subject: u32, client: u32, guard: &Guard) -> Sequence {
+        if subject_flags & party::HAS_MARKS == 0 {
+            return Sequence::ZERO;
+        }
+        let row = self.marks.row(super::facts::pack(subject, client), guard);
+        row.map_or(Sequence::ZERO, |row| Sequence(row[1].load(Ordering::Acquire)))
+    }
+}
+
+impl<'p> TokenRecord<'p> {
+    /// How the token is bound.
+    pub fn confirmation(&self, pin: &Pin<'_>) -> Option<Confirmation> {
+        let (kind, words) = self.bound;
+        let hash = || {
+            let mut hash = [0; 32];
+            for (chunk, word) in hash.chunks_exact_mut(8).zip(words) {
+                chunk.copy_from_slice(&word.to_le_bytes());
+            }
+            hash
+        };
+        match kind {
+            binding::CERTIFICATE => Some(Confirmation::Certificate(hash())),
+            binding::DPOP => Some(Confirmation::DpopKey(hash())),
+            binding::OTHER => {
+                let text = u32::try_from(words[0]).ok().and_then(|number| pin.tables().texts.text(number));
+                Some(Confirmation::Other(text.unwrap_or("{}").into()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the token is bound to anything.
+    pub fn is_bound(&self) -> bool {
+        self.bound.0 != binding::NONE
+    }
+
+    /// Writes down that the token was found active now; at most one store in 1,024 seconds.
+    pub fn mark_used(&self, now: Timestamp) {
+        self.found.mark_used(use_step(now));
+    }
+
+    /// When it was last found active; at most 1,024 seconds before the truth.
+    pub fn last_used(&self, now: Timestamp) -> Option<Timestamp> {
+        use_time(self.found.facts.used, now)
+    }
+
+    /// Whether it was revoked before anybody registered it.
+    pub fn is_only_revoked(&self) -> bool {
+        self.grant == NO_GRANT
+    }
+
+    /// What the token's own list gives at a place, if it was narrowed; `None`: it was not, and gives what its grant does.
+    pub fn narrowed_at(&self, pin: &Pin<'_>, place: u32) -> Option<ScopeMask> {
+        self.narrowed_pairs(pin).map(|pairs| {
+            let tables = pin.tables();
+            pairs
+                .filter(|pair| tables.covers(pair.place.unwrap_or(EVERYWHERE), place))
+                .fold(ScopeMask::EMPTY, |scopes, pair| scopes.union(pair.scopes))
+        })
+    }
+
+    /// The pairs the token is narrowed to, if it is.
+    pub fn narrowed_pairs<'t>(&self, pin: &'t Pin<'_>) -> Option<impl Iterator<Item = PairRecord> + use<'t>> {
+        let (start, count) = self.narrowed;
+        let run = u64::from(start) << 32 | u64::from(count) << 16;
+        (count > 0).then(|| pin.tables().pairs_in(run, Sequence::ZERO).map(pair_record))
+    }
+}
+
+fn pair_record((place, scopes, since): (u32, ScopeMask, Sequence)) -> PairRecord {
+    PairRecord { place: (place != EVERYWHERE).then_some(place), scopes, since }
+}
+
+impl<'i> Pin<'i> {
+    pub(crate) fn tables(&self) -> &'i Tables {
+        &self.index.tables
+    }
+
+    /// The last change whose effects are all visible. Read it *before* the facts: an answer is then never older than
+    /// the sequence it carries.
+    pub fn applied(&self) -> Sequence {
+        Sequence(self.tables().applied.load(Ordering::Acquire))
+    }
+
+    /// Whether at most one change became visible since `applied` was read. If so, what was read in between is the state
+    /// before or after that one change, never a mixture of several.
+    pub fn undisturbed_since(&self, applied: Sequence) -> bool {
+        fence(Ordering::Acquire);
+        self.tables().applying.load(Ordering::Relaxed) <= applied.0 + 1
+    }
+
+    /// Begins to load what [`Pin::token`] will read. Only a hint.
+    pub fn prefetch(&self, key: &TokenKey) {
+        self.tables().tokens.prefetch(key, &self.guard);
+    }
+
+    /// The token with this key.
+    pub fn token(&self, key: TokenKey) -> Option<TokenRecord<'_>> {
+        let found = self.tables().tokens.find(&key, &self.guard)?;
+        self.tables().record(key, found, &self.guard)
+    }
+
+    /// Every token in the index, in no order. Walks everything: for lists, not for questions.
+    pub fn for_each_token(&self, mut visit: impl FnMut(TokenRecord<'_>)) {
+        for segment in 0..super::tokens::SEGMENTS {
+            // The keys are looked up again one by one, so that each record is whole and met once.
+            let mut keys = Vec::new();
+            self.tables().tokens.for_each(segment, &self.guard, |key, _| keys.push(key));
+            keys.sort_unstable();
+            keys.dedup();
+            keys.into_iter().filter_map(|key| self.token(key)).for_each(&mut visit);
+        }
+    }
+
+    /// The grant with this number.
+    pub fn grant(&self, number: u32) -> Option<GrantRecord> {
+        self.tables().grant_record(number)
+    }
+
+    /// How many grants there are; their numbers are 1 to this.
+    pub fn grants(&self) -> u32 {
+        self.tables().grants.len()
+    }
+
+    /// How many tokens there are, revoked and not yet swept ones included.
+    pub fn tokens(&self) -> u64 {
+        self.tables().tokens.len()
+    }
+
+    /// Bytes in use by the index.
+    pub fn bytes(&self) -> u64 {
+        self.tables().bytes(&self.guard)
+    }
+
+    /// The pairs of a grant.
+    pub fn pairs(&self, grant: &GrantRecord) -> impl Iterator<Item = PairRecord> + use<'i> {
+        self.tables().pairs_in(grant.run, grant.facts.made).map(pair_record)
+    }
+
+    /// The audience of a token: its own, or its grant's.
+    pub fn audience(
+        &self,
+        token: Option<&TokenRecord<'_>>,
+        grant: &GrantRecord,
+    ) -> impl Iterator<Item = &'i str> + use<'i> {
+        let set = token.map(|token| token.audience).filter(|set| *set != 0).unwrap_or(grant.audience);
+        let tables = self.tables();
+        tables.audience_numbers(set).filter_map(|number| tables.texts.text(number))
+    }
+
+    /// Everything that decides whether a token is active. `None`: its grant is not there, so it is not.
+    pub fn token_facts(&self, token: &TokenRecord<'_>, grant: &GrantRecord) -> Option<TokenFacts> {
+        let tables = self.tables();
+        let (subject, flags) = Tables::party(tables.subjects.row(grant.subject)?);
+        let (client, _) = Tables::party(tables.clients.row(grant.client)?);
+        Some(TokenFacts {
+            times: token.times,
+            revoked: token.revoked,
+            grant: grant.facts,
+            subject,
+            client,
+            subject_client_void_before: tables.mark(flags, grant.subject, grant.client, &self.guard),
+            all_issued_before: Timestamp::from_raw(tables.all_issued_before.load(Ordering::Acquire)),
+        })
+    }
+
+    /// Everything that decides what a grant's pairs are worth at a place. `None`: no such place.
+    pub fn place_facts(&self, grant: &GrantRecord, place: u32) -> Option<PlaceFacts> {
+        let tables = self.tables();
+        let workspace = tables.workspace_of(place)?;
+        let project = (workspace != place).then(|| tables.member(grant.subject, place, &self.guard));
+        Some(PlaceFacts {
+            workspace: tables.member(grant.subject, workspace, &self.guard),
+            project,
+            policy: tables.policy(workspace, grant.client, &self.guard),
+            client: self.client_kind(grant.client),
+        })
+    }
+
+    /// What a pair names, seen from `place`; `None`: it does not cover it.
+    pub fn covering(&self, pair: &PairRecord, place: u32) -> Option<Covers> {
+        let tables = self.tables();
+        match pair.place {
+            None => Some(Covers::Everywhere),
+            Some(at) if at == place && tables.workspace_of(place) == Some(place) => Some(Covers::Workspace),
+            Some(at) if at == place => Some(Covers::Project),
+            Some(at) if tables.workspace_of(place) == Some(at) => Some(Covers::Workspace),
+            Some(_) => None,
+        }
+    }
+
+    fn client_kind(&self, client: u32) -> ClientKind {
+        match self.tables().client_names.text(client) {
+            Some(PERSONAL) => ClientKind::Personal,
+            _ => ClientKind::App,
+        }
+    }
+
+    /// The places a subject was ever a member of, with what became of it; the latest first.
+    pub fn memberships(&self, subject: u32) -> impl Iterator<Item = (u32, MemberFacts)> + use<'i> {
+        let tables = self.tables();
+        let first = tables.subjects.row(subject).map_or(0, |row| unpack(row[2].load(Ordering::Acquire)).1);
+        let mut next = first;
+        std::iter::from_fn(move || {
+            let row = tables.members.rows.row(next.checked_sub(1)?)?;
+            next = row[3].load(Ordering::Acquire) as u32;
+            let (_, place) = unpack(row[0].load(Ordering::Relaxed));
+            Some((place, Tables::member_row(row)))
+        })
+    }
+
+    /// The grants of a subject, the latest first.
+    pub fn grants_of_subject(&self, subject: u32) -> impl Iterator<Item = GrantRecord> + use<'i> {
+        let first = self.tables().subjects.row(subject).map_or(0, |row| unpack(row[2].load(Ordering::Acquire)).0);
+        self.grant_chain(first, |row| unpack(row[4].load(Ordering::Acquire)).0)
+    }
+
+    /// The grants of a client, the latest first.
+    pub fn grants_of_client(&self, client: u32) -> impl Iterator<Item = GrantRecord> + use<'i> {
+        let first = self.tables().clients.row(client).map_or(0, |row| unpack(row[2].load(Ordering::Acquire)).0);
+        self.grant_chain(first, |row| unpack(row[4].load(Ordering::Acquire)).1)
+    }
+
+    fn grant_chain(&self, first: u32, link: fn(&[AtomicU64; 5]) -> u32) -> impl Iterator<Item = GrantRecord> + use<'i> {
+        let tables = self.tables();
+        let mut next = first;
+        std::iter::from_fn(move || {
+            let number = next;
+            next = link(tables.grants.row(number.checked_sub(1)?)?);
+            tables.grant_record(number)
+        })
+    }
+
+    /// The subject's or client's facts by number.
+    pub fn client_facts(&self, client: u32) -> Option<(PartyFacts, bool)> {
+        let (facts, flags) = Tables::party(self.tables().clients.row(client)?);
+        Some((facts, flags & party::REGISTERED != 0))
+    }
+
+    /// How many client numbers there are.
+    pub fn clients(&self) -> u32 {
+        self.tables().clients.len()
+    }
+
+    /// A workspace's policy for a client that stands on no list.
+    pub fn policy(&self, workspace: u32, client: u32) -> PolicyFacts {
+        self.tables().policy(workspace, client, &self.guard)
+    }
+
+    /// Policy lines of a workspace: client number, blocked, approved. Walks all lines of all workspaces.
+    pub fn policy_lines(&self, workspace: u32) -> impl Iterator<Item = (u32, bool, bool)> + use<'i> {
+        let tables = self.tables();
+        (0..tables.entries.rows.len()).filter_map(move |row| {
+            let row = tables.entries.rows.row(row)?;
+            let (place, client) = unpack(row[0].load(Ordering::Relaxed));
+            let lists = row[1].load(Ordering::Acquire);
+            (place == workspace).then_some((
+                client,
+                lists & super::facts::entry::BLOCKED != 0,
+                lists & super::facts::entry::APPROVED != 0,
+            ))
+        })
+    }
+
+    /// The number of a subject.
+    pub fn subject_number(&self, subject: &str) -> Option<u32> {
+        self.tables().subject_names.find(subject, &self.guard)
+    }
+
+    /// The number of a client.
+    pub fn client_number(&self, client: &str) -> Option<u32> {
+        self.tables().client_names.find(client, &self.guard)
+    }
+
+    /// The number of a place. `None`: no change ever named it.
+    pub fn place_number(&self, place: &str) -> Option<u32> {
+        let number = self.tables().place_names.find(place, &self.guard)?;
+        (number < self.tables().places.len()).then_some(number)
+    }
+
+    /// A subject by number.
+    pub fn subject_text(&self, subject: u32) -> &'i str {
+        self.tables().subject_names.text(subject).unwrap_or("?")
+    }
+
+    /// A client by number.
+    pub fn client_text(&self, client: u32) -> &'i str {
+        self.tables().client_names.text(client).unwrap_or("?")
+    }
+
+    /// A place by number.
+    pub fn place_text(&self, place: u32) -> &'i str {
+        self.tables().place_names.text(place).unwrap_or("?")
+    }
+
+    /// The place number of the workspace a place is, or lies in.
+    pub fn workspace_of(&self, place: u32) -> Option<u32> {
+        self.tables().workspace_of(place)
+    }
+
+    /// Whether a place is a project.
+    pub fn is_project(&self, place: u32) -> bool {
+        self.tables().workspace_of(place).is_some_and(|workspace| workspace != place)
+    }
+
+    /// The scope catalogue as it is now.
+    pub fn catalogue(&self) -> &ScopeCatalogue {
+        self.tables().catalogue(&self.guard)
+    }
+}
+
+impl Index {
+    /// The right to look into the index for a moment. It keeps replaced memory from being freed, so it should be short;
+    /// it holds up nobody else.
+    pub fn pin(&self) -> Pin<'_> {
+        Pin { index: self, guard: crossbeam_epoch::pin() }
+    }
+}

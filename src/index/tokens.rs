@@ -1,0 +1,601 @@
+//! The token table: from a 128-bit key to what is known of the token. One writer, readers without lock or wait.
+//!
+//! ```text
+//! bucket = one cache line of 16 words
+//!  ┌─────────┬─────────┬──────────────── slot 0 ────────────────┬──────────────── slot 1 ────────────────┐
+//!  │ version │ spilled │ key key key key │ grant │ when │ life·used │ key key key key │ grant │ when │ life·used │
+//!  └─────────┴─────────┴─────────────────────────────────────────┴─────────────────────────────────────────┘
+//! grant      0 = slot empty; bit 31 = revoked; the rest = number of the grant
+//! life·used  upper half: how long the token lives, 0 = see `details`; lower half: last use, in steps of 1,024 s
+//! when       expiry in seconds; if life = 0, the row of the token in `details`
+//! ```
+//!
+//! The table is cut into [`SEGMENTS`] segments by the key's first word. Within a segment each key has two buckets, from
+//! its second and third word (cuckoo hashing with two slots a bucket). `spilled` counts the keys whose first bucket
+//! this is and which live in their second, so that a miss usually reads one line. A segment that gets too full is
+//! built anew a third larger and swapped in, one at a time: growing never needs twice the memory, and stops nobody.
+//!
+//! # The slot protocol
+//! The grant word alone says whether a slot holds a token, and the writer changes one slot at a time:
+//!
+//! * **insert** into an empty slot: `version` + 1, release fence, key, when and life relaxed, then the grant word with
+//!   release.
+//! * **revoke**: the revoked bit is set in the grant word; one store.
+//! * **remove**: the grant word becomes 0; one store. The words beside it stay as they are until the slot is used again.
+//! * **move** to the other bucket: insert there, count it in `spilled`, then remove here; never the other way round.
+//!
+//! A reader loads `version` with acquire, then grant words with acquire and the words beside them relaxed, and after an
+//! acquire fence loads `version` again. *Hit*: if the version is unchanged, no insert into this bucket began in between;
+//! only inserts change the words beside the grant word, so they belong to the grant word that was read. *Miss*: a key
+//! that is in the table all the while can escape only by moving from the second bucket to the first while the reader
+//! looks at first and second in that order; that insert changes the first bucket's version. (Moving from first to
+//! second cannot hide it: whoever sees the first slot emptied, an acquire load of the release store, also sees the
+//! insert into the second and the count in `spilled`, which came before it.) A changed version means: look again. The
+//! writer has then made progress, so readers are lock-free, and a writer that is paused at any instruction leaves
+//! nobody waiting.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+use crossbeam_epoch::{Atomic, Guard, Owned};
+
+use crate::domain::{Expiry, Timestamp, TokenKey, TokenTimes};
+
+/// Segments of the table. Many, so that each stays small: growing one is a pause of the writer, copying one a window
+/// in which no token may move.
+pub(crate) const SEGMENTS: usize = 1 << 10;
+/// Words of a bucket: one cache line.
+pub(crate) const BUCKET_WORDS: usize = 16;
+/// Slots in a bucket.
+const SLOTS: usize = 2;
+/// Words of a slot.
+const SLOT_WORDS: usize = 7;
+/// Where the first slot begins in a bucket.
+const FIRST_SLOT: usize = 2;
+/// The bit of the grant word that says "revoked".
+const REVOKED: u32 = 1 << 31;
+/// Buckets of a fresh segment.
+const FRESH_BUCKETS: usize = 4;
+/// How full a segment may get before it grows, in sixteenths of its slots.
+const FULL_SIXTEENTHS: usize = 13;
+/// How many buckets a search for room may look at before the segment grows instead.
+const SEARCH_MAX: usize = 64;
+
+/// A cache line of words.
+#[repr(C, align(64))]
+pub(crate) struct Bucket {
+    words: [AtomicU32; BUCKET_WORDS],
+}
+
+const _: () = assert!(size_of::<Bucket>() == 64 && FIRST_SLOT + SLOTS * SLOT_WORDS == BUCKET_WORDS);
+
+impl Bucket {
+    fn version(&self) -> &AtomicU32 {
+        &self.words[0]
+    }
+
+    fn spilled(&self) -> &AtomicU32 {
+        &self.words[1]
+    }
+
+    fn slot(&self, slot: usize) -> &[AtomicU32; SLOT_WORDS] {
+        let start = FIRST_SLOT + slot * SLOT_WORDS;
+        match self.words[start..].first_chunk() {
+            Some(words) => words,
+            None => unreachable!("slot numbers are 0 and 1"),
+        }
+    }
+}
+
+/// The buckets of a segment; freed when the last reader of its time has gone.
+pub(crate) struct Segment {
+    start: NonNull<Bucket>,
+    buckets: usize,
+}
+
+// SAFETY: buckets are arrays of atomics owned by this value.
+unsafe impl Send for Segment {}
+// SAFETY: as above; `&Segment` only gives `&[Bucket]`.
+unsafe impl Sync for Segment {}
+
+impl Segment {
+    fn zeroed(buckets: usize) -> Self {
+        let layout = Self::layout(buckets);
+        // SAFETY: the size is not zero, since `buckets` is at least FRESH_BUCKETS.
+        let start = unsafe { alloc_zeroed(layout) }.cast::<Bucket>();
+        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
+        Self { start, buckets }
+    }
+
+    fn layout(buckets: usize) -> Layout {
+        match Layout::array::<Bucket>(buckets) {
+            Ok(layout) if layout.size() > 0 => layout,
+            _ => unreachable!("a segment has between {FRESH_BUCKETS} and 2^32 buckets"),
+        }
+    }
+
+    pub(crate) fn buckets(&self) -> &[Bucket] {
+        // SAFETY: `start` points to `buckets` zeroed buckets, and zero is a valid atomic.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.buckets) }
+    }
+
+    fn homes(&self, key: &[u32; 4]) -> (usize, usize) {
+        let scale = |word: u32| ((u64::from(word) * self.buckets as u64) >> 32) as usize;
+        let (first, second) = (scale(key[1]), scale(key[2]));
+        if first == second { (first, (second + 1) % self.buckets) } else { (first, second) }
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `zeroed` with this layout; dropped once, when no reader can have it.
+        unsafe { dealloc(self.start.as_ptr().cast(), Self::layout(self.buckets)) }
+    }
+}
+
+/// What a slot holds beside its key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SlotFacts {
+    /// The number of the token's grant.
+    pub(crate) grant: u32,
+    /// Whether the token was revoked.
+    pub(crate) revoked: bool,
+    /// Times in the slot itself, or the row in `details`.
+    pub(crate) times: SlotTimes,
+    /// Last use, in steps of [`crate::domain::time::LAST_USE_STEP_SECONDS`]; 0 = none known.
+    pub(crate) used: u16,
+}
+
+/// Where a token's times stand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum SlotTimes {
+    /// In the slot: nothing about the token is out of the ordinary.
+    Here(TokenTimes),
+    /// In this row of `details`, with everything else that is.
+    Details(u32),
+}
+
+/// Units a lifetime is written in: seconds, minutes, hours, days; 14 bits of them.
+const LIFE_UNITS: [u32; 4] = [1, 60, 3_600, 86_400];
+
+impl SlotTimes {
+    /// The words `when` and `life` for plain times; `None` if they need a row in `details`.
+    fn pack(times: &TokenTimes) -> Option<(u32, u16)> {
+        let Expiry::At(expiry) = times.expiry else { return None };
+        let life = expiry.raw().checked_sub(times.issued.raw())?;
+        if times.not_before != times.issued || life == 0 {
+            return None;
+        }
+        let unit = LIFE_UNITS.iter().position(|unit| life % unit == 0 && life / unit < 1 << 14)?;
+        Some((expiry.raw(), (unit as u16) << 14 | (life / LIFE_UNITS[unit]) as u16))
+    }
+
+    /// The reverse of [`SlotTimes::words`].
+    pub(crate) fn read(when: u32, life: u16) -> Self {
+        if life == 0 {
+            return Self::Details(when);
+        }
+        let seconds = u32::from(life & 0x3fff) * LIFE_UNITS[usize::from(life >> 14)];
+        let issued = Timestamp::from_raw(when).minus(seconds);
+        Self::Here(TokenTimes { issued, not_before: issued, expiry: Expiry::At(Timestamp::from_raw(when)) })
+    }
+
+    /// Whether these times fit into a slot.
+    pub(crate) fn fit(times: &TokenTimes) -> bool {
+        Self::pack(times).is_some()
+    }
+
+    pub(crate) fn words(self) -> (u32, u16) {
+        match self {
+            Self::Here(times) => match Self::pack(&times) {
+                Some(words) => words,
+                None => unreachable!("times that do not fit are put into details before they get here"),
+            },
+            Self::Details(row) => (row, 0),
+        }
+    }
+}
+
+/// A token that was found, and where: the place is good while the guard is held.
+#[derive(Clone, Copy)]
+pub(crate) struct Found<'g> {
+    pub(crate) facts: SlotFacts,
+    bucket: &'g Bucket,
+    version: u32,
+    slot: usize,
+}
+
+impl Found<'_> {
+    /// Whether the slot has not been used for another token since it was read: if so, what was read beside it through
+    /// its `details` row belongs to it.
+    pub(crate) fn still_there(&self) -> bool {
+        fence(Ordering::Acquire);
+        self.bucket.version().load(Ordering::Relaxed) == self.version
+            && self.bucket.slot(self.slot)[4].load(Ordering::Relaxed) != 0
+    }
+
+    /// Writes down that the token was used in this step. At most one store per token and step; losing one to a move of
+    /// the slot only makes last use a step older.
+    pub(crate) fn mark_used(&self, step: u16) {
+        if self.facts.used == step {
+            return;
+        }
+        let word = &self.bucket.slot(self.slot)[6];
+        let old = word.load(Ordering::Relaxed);
+        let _ = word.compare_exchange(old, old & 0xffff_0000 | u32::from(step), Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+/// The table. Readers need a guard of `crossbeam_epoch`; changes are for the one writer.
+pub(crate) struct Tokens {
+    segments: Box<[Atomic<Segment>]>,
+    /// Tokens in each segment; the writer's alone.
+    used: Box<[AtomicU32]>,
+    /// Odd while a token of the segment moves between its buckets, two higher after that or after growing: who copies a
+    /// segment looks at it before and after.
+    moves: Box<[AtomicU64]>,
+    bytes: AtomicU64,
+}
+
+impl Tokens {
+    pub(crate) fn new() -> Self {
+        let fresh = || Atomic::new(Segment::zeroed(FRESH_BUCKETS));
+        Self {
+            segments: (0..SEGMENTS).map(|_| fresh()).collect(),
+            used: (0..SEGMENTS).map(|_| AtomicU32::new(0)).collect(),
+            moves: (0..SEGMENTS).map(|_| AtomicU64::new(0)).collect(),
+            bytes: AtomicU64::new((SEGMENTS * FRESH_BUCKETS * 64) as u64),
+        }
+    }
+
+    fn number(key: &[u32; 4]) -> usize {
+        key[0] as usize % SEGMENTS
+    }
+
+    /// The segment with this number, as it is now.
+    pub(crate) fn segment<'g>(&self, number: usize, guard: &'g Guard) -> &'g Segment {
+        // SAFETY: never null; a swapped-out segment is freed only after every guard of its time is gone.
+        unsafe { self.segments[number].load(Ordering::Acquire, guard).deref() }
+    }
+
+    /// A number that is odd while a token moves in the segment, and has grown if one has moved.
+    pub(crate) fn moves(&self, number: usize) -> u64 {
+        self.moves[number].load(Ordering::Acquire)
+    }
+
+    /// Tokens in the table, revoked and not yet swept ones included.
+    pub(crate) fn len(&self) -> u64 {
+        self.used.iter().map(|used| u64::from(used.load(Ordering::Relaxed))).sum()
+    }
+
+    /// Bytes of all buckets.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Begins to load the bucket where the key would be first.
+    #[inline]
+    pub(crate) fn prefetch(&self, key: &TokenKey, guard: &Guard) {
+        let words = key.words();
+        let segment = self.segment(Self::number(&words), guard);
+        let (first, _) = segment.homes(&words);
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: prefetching any address is harmless; this one is of a live bucket.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(&segment.buckets()[first]).cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = first;
+    }
+
+    /// The token with this key.
+    #[inline]
+    pub(crate) fn find<'g>(&self, key: &TokenKey, guard: &'g Guard) -> Option<Found<'g>> {
+        let words = key.words();
+        let segment = self.segment(Self::number(&words), guard);
+        let (first, second) = segment.homes(&words);
+        let (first, second) = (&segment.buckets()[first], &segment.buckets()[second]);
+        loop {
+            let seen = first.version().load(Ordering::Acquire);
+            match scan(first, seen, &words) {
+                Scan::Found(found) => return Some(found),
+                Scan::Changed => continue,
+                Scan::Absent => {}
+            }
+            if first.spilled().load(Ordering::Acquire) > 0 {
+                let version = second.version().load(Ordering::Acquire);
+                match scan(second, version, &words) {
+                    Scan::Found(found) => return Some(found),
+                    Scan::Changed => continue,
+                    Scan::Absent => {}
+                }
+            }
+            fence(Ordering::Acquire);
+            if first.version().load(Ordering::Relaxed) == seen {
+                return None;
+            }
+        }
+    }
+
+    /// Adds a token whose key is not in the table. For the writer alone.
+    pub(crate) fn insert(&self, key: &TokenKey, facts: SlotFacts, guard: &Guard) {
+        let words = key.words();
+        let number = Self::number(&words);
+        let used = self.used[number].load(Ordering::Relaxed) as usize + 1;
+        let mut segment = self.segment(number, guard);
+        if used * 16 > segment.buckets().len() * SLOTS * FULL_SIXTEENTHS {
+            segment = self.grow(number, guard);
+        }
+        while !self.place(number, segment, &words, facts) {
+            segment = self.grow(number, guard);
+        }
+        self.used[number].store(used as u32, Ordering::Relaxed);
+    }
+
+    /// Marks a token as revoked. For the writer alone. False if it is unknown.
+    pub(crate) fn revoke(&self, key: &TokenKey, guard: &Guard) -> bool {
+        let Some(found) = self.find(key, guard) else { return false };
+        let grant = &found.bucket.slot(found.slot)[4];
+        grant.store(grant.load(Ordering::Relaxed) | REVOKED, Ordering::Release);
+        true
+    }
+
+    /// Takes out every token of a segment for which `is_over` holds, and gives each to `gone` afterwards. For the
+    /// writer alone. Only tidies: what is taken out was inactive already.
+    pub(crate) fn sweep(
+        &self,
+        number: usize,
+        guard: &Guard,
+        mut is_over: impl FnMut(&TokenKey, &SlotFacts) -> bool,
+        mut gone: impl FnMut(&TokenKey, &SlotFacts),
+    ) -> usize {
+        let segment = self.segment(number, guard);
+        let mut swept = 0;
+        for (at, bucket) in segment.buckets().iter().enumerate() {
+            for slot in 0..SLOTS {
+                let Some((words, facts)) = read_slot(bucket.slot(slot)) else { continue };
+                let key = TokenKey::from_words(words);
+                if !is_over(&key, &facts) {
+                    continue;
+                }
+                clear(segment, at, slot, &words);
+                gone(&key, &facts);
+                swept += 1;
+            }
+        }
+        let used = self.used[number].load(Ordering::Relaxed);
+        self.used[number].store(used - swept as u32, Ordering::Relaxed);
+        swept
+    }
+
+    /// Every token of a segment as it is now. A token that moves meanwhile may be missed or met twice: see
+    /// [`Tokens::moves`].
+    pub(crate) fn for_each(&self, number: usize, guard: &Guard, mut visit: impl FnMut(TokenKey, SlotFacts)) {
+        for bucket in self.segment(number, guard).buckets() {
+            for slot in 0..SLOTS {
+                let seen = loop {
+                    let version = bucket.version().load(Ordering::Acquire);
+                    let read = read_slot(bucket.slot(slot));
+                    fence(Ordering::Acquire);
+                    if bucket.version().load(Ordering::Relaxed) == version {
+                        break read;
+                    }
+                };
+                if let Some((words, facts)) = seen {
+                    visit(TokenKey::from_words(words), facts);
+                }
+            }
+        }
+    }
+
+    /// Makes room for `tokens` tokens at once, so that loading them needs no growing. For the writer alone, and only
+    /// while the table is empty.
+    pub(crate) fn reserve(&self, number: usize, tokens: usize, guard: &Guard) {
+        let buckets = (tokens * 16).div_ceil(SLOTS * (FULL_SIXTEENTHS - 1)).max(FRESH_BUCKETS);
+        if buckets > self.segment(number, guard).buckets().len() {
+            self.rebuild(number, buckets, guard);
+        }
+    }
+
+    fn grow<'g>(&self, number: usize, guard: &'g Guard) -> &'g Segment {
+        let now = self.segment(number, guard).buckets().len();
+        let mut buckets = now + now / 3 + 1;
+        loop {
+            if let Some(segment) = self.rebuild(number, buckets, guard) {
+                return segment;
+            }
+            buckets += buckets / 8 + 1;
+        }
+    }
+
+    /// Builds a segment anew with so many buckets and swaps it in; `None` if the tokens did not fit.
+    fn rebuild<'g>(&self, number: usize, buckets: usize, guard: &'g Guard) -> Option<&'g Segment> {
+        let old = self.segments[number].load(Ordering::Acquire, guard);
+        let larger = Segment::zeroed(buckets);
+        // SAFETY: never null, kept by the guard.
+        let old_segment = unsafe { old.deref() };
+        for bucket in old_segment.buckets() {
+            for slot in 0..SLOTS {
+                if let Some((words, facts)) = read_slot(bucket.slot(slot))
+                    && !self.place(number, &larger, &words, facts)
+                {
+                    return None;
+                }
+            }
+        }
+        let grown = larger.buckets().len() as u64 * 64;
+        let shrunk = old_segment.buckets().len() as u64 * 64;
+        self.bytes.fetch_add(grown.wrapping_sub(shrunk), Ordering::Relaxed);
+        let new = Owned::new(larger).into_shared(guard);
+        self.segments[number].store(new, Ordering::Release);
+        self.moves[number].fetch_add(2, Ordering::Release);
+        // SAFETY: unreachable for whoever pins from now on; retired exactly once, here.
+        unsafe { guard.defer_destroy(old) };
+        // SAFETY: just stored, kept by the guard.
+        Some(unsafe { new.deref() })
+    }
+
+    /// Puts a token into one of its buckets, moving others to theirs if need be. False if no room was found.
+    fn place(&self, number: usize, segment: &Segment, key: &[u32; 4], facts: SlotFacts) -> bool {
+        let (first, second) = segment.homes(key);
+        for (home, at) in [(first, first), (first, second)] {
+            if let Some(slot) = free_slot(&segment.buckets()[at]) {
+                fill(segment, home, at, slot, key, facts);
+                return true;
+            }
+        }
+        let Some((path, slot)) = find_room(segment, [first, second]) else { return false };
+        // From the far end backwards: each token goes to its other bucket before its slot here is needed.
+        let mut free = slot;
+        for step in path.windows(2).rev() {
+            let (from, to) = (step[0], step[1]);
+            let moved = (0..SLOTS).find_map(|slot| {
+                let (words, facts) = read_slot(segment.buckets()[from].slot(slot))?;
+                let homes = segment.homes(&words);
+                (homes == (from, to) || homes == (to, from)).then_some((slot, words, facts, homes.0))
+            });
+            let Some((slot, words, facts, home)) = moved else { return false };
+            self.moves[number].fetch_add(1, Ordering::Release);
+            fill(segment, home, to, free, &words, facts);
+            clear(segment, from, slot, &words);
+            self.moves[number].fetch_add(1, Ordering::Release);
+            free = slot;
+        }
+        fill(segment, first, path[0], free, key, facts);
+        true
+    }
+}
+
+impl Drop for Tokens {
+    fn drop(&mut self) {
+        for segment in &mut self.segments {
+            // SAFETY: `&mut self`: nobody else has the table; never null.
+            unsafe { drop(std::mem::replace(segment, Atomic::null()).into_owned()) }
+        }
+    }
+}
+
+enum Scan<'g> {
+    Found(Found<'g>),
+    Absent,
+    Changed,
+}
+
+fn scan<'g>(bucket: &'g Bucket, version: u32, key: &[u32; 4]) -> Scan<'g> {
+    for slot in 0..SLOTS {
+        let words = bucket.slot(slot);
+        let grant = words[4].load(Ordering::Acquire);
+        // All four words are compared, whatever the first says: a near miss takes as long as a far one.
+        let differ = (0..4).fold(0, |differ, i| differ | (words[i].load(Ordering::Relaxed) ^ key[i]));
+        if grant == 0 || differ != 0 {
+            continue;
+        }
+        let facts = slot_facts(grant, words);
+        fence(Ordering::Acquire);
+        if bucket.version().load(Ordering::Relaxed) != version {
+            return Scan::Changed;
+        }
+        return Scan::Found(Found { facts, bucket, version, slot });
+    }
+    Scan::Absent
+}
+
+fn slot_facts(grant: u32, words: &[AtomicU32; SLOT_WORDS]) -> SlotFacts {
+    let (when, life_used) = (words[5].load(Ordering::Relaxed), words[6].load(Ordering::Relaxed));
+    SlotFacts {
+        grant: grant & !REVOKED,
+        revoked: grant & REVOKED != 0,
+        times: SlotTimes::read(when, (life_used >> 16) as u16),
+        used: life_used as u16,
+    }
+}
+
+fn read_slot(words: &[AtomicU32; SLOT_WORDS]) -> Option<([u32; 4], SlotFacts)> {
+    let grant = words[4].load(Ordering::Acquire);
+    (grant != 0).then(|| (std::array::from_fn(|i| words[i].load(Ordering::Relaxed)), slot_facts(grant, words)))
+}
+
+fn free_slot(bucket: &Bucket) -> Option<usize> {
+    (0..SLOTS).find(|slot| bucket.slot(*slot)[4].load(Ordering::Relaxed) == 0)
+}
+
+/// Inserts into an empty slot of bucket `at`; `home` is the token's first bucket.
+fn fill(segment: &Segment, home: usize, at: usize, slot: usize, key: &[u32; 4], facts: SlotFacts) {
+    let bucket = &segment.buckets()[at];
+    let words = bucket.slot(slot);
+    debug_assert_eq!(words[4].load(Ordering::Relaxed), 0, "only empty slots are filled");
+    let version = bucket.version().load(Ordering::Relaxed);
+    bucket.version().store(version.wrapping_add(1), Ordering::Relaxed);
+    // The new version is visible before any word below changes.
+    fence(Ordering::Release);
+    for (word, value) in words.iter().zip(key) {
+        word.store(*value, Ordering::Relaxed);
+    }
+    let (when, life) = facts.times.words();
+    words[5].store(when, Ordering::Relaxed);
+    words[6].store(u32::from(life) << 16 | u32::from(facts.used), Ordering::Relaxed);
+    let grant = facts.grant | if facts.revoked { REVOKED } else { 0 };
+    words[4].store(grant, Ordering::Release);
+    if home != at {
+        let spilled = segment.buckets()[home].spilled();
+        spilled.store(spilled.load(Ordering::Relaxed) + 1, Ordering::Release);
+    }
+}
+
+/// Empties a slot of bucket `at`.
+fn clear(segment: &Segment, at: usize, slot: usize, key: &[u32; 4]) {
+    let (home, _) = segment.homes(key);
+    segment.buckets()[at].slot(slot)[4].store(0, Ordering::Release);
+    if home != at {
+        let spilled = segment.buckets()[home].spilled();
+        spilled.store(spilled.load(Ordering::Relaxed) - 1, Ordering::Release);
+    }
+}
+
+/// Breadth-first search for a bucket with a free slot, over the other homes of the tokens met. The path from one of
+/// the starts to it, and the free slot there.
+fn find_room(segment: &Segment, starts: [usize; 2]) -> Option<(Vec<usize>, usize)> {
+    let mut met: Vec<(usize, usize)> = starts.iter().map(|start| (*start, usize::MAX)).collect();
+    let mut at = 0;
+    while at < met.len() && met.len() < SEARCH_MAX {
+        let (bucket, _) = met[at];
+        if let Some(slot) = free_slot(&segment.buckets()[bucket]) {
+            let mut path = vec![bucket];
+            let mut back = met[at].1;
+            while back != usize::MAX {
+                path.push(met[back].0);
+                back = met[back].1;
+            }
+            path.reverse();
+            return Some((path, slot));
+        }
+        for slot in 0..SLOTS {
+            let Some((words, _)) = read_slot(segment.buckets()[bucket].slot(slot)) else { continue };
+            let (first, second) = segment.homes(&words);
+            let other = if first == bucket { second } else { first };
+            if met.iter().all(|(known, _)| *known != other) {
+                met.push((other, at));
+            }
+        }
+        at += 1;
+    }
+    None
+}
+
+/// The step of last use at `now`; never 0, which means "none known".
+pub(crate) fn use_step(now: Timestamp) -> u16 {
+    ((now.raw() / crate::domain::time::LAST_USE_STEP_SECONDS) as u16).max(1)
+}
+
+/// When a step of last use began, seen from `now`: the latest such moment. `None` if none is known.
+pub(crate) fn use_time(step: u16, now: Timestamp) -> Option<Timestamp> {
+    if step == 0 {
+        return None;
+    }
+    let unit = crate::domain::time::LAST_USE_STEP_SECONDS;
+    let current = now.raw() / unit;
+    let ago = (current as u16).wrapping_sub(step);
+    Some(Timestamp::from_raw(current.saturating_sub(u32::from(ago)) * unit))
+}
