@@ -39,7 +39,7 @@ use std::sync::Arc;
 use crossbeam_epoch::Guard;
 
 pub use apply::{Admitted, REMEMBERED_SECONDS, Reject, UNKNOWN_REMEMBERED_SECONDS, Writer};
-pub use read::{GrantRecord, PairRecord, TokenRecord};
+pub use read::{GrantRecord, PairRecord, Spot, TokenRecord};
 pub use sections::{LoadError, Loader};
 
 use facts::Tables;

@@ -67,6 +67,18 @@ pub struct PairRecord {
     pub since: Sequence,
 }
 
+/// A place that is asked about: it need not have been named by any change, since access to a workspace covers projects
+/// nobody has told us of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spot {
+    /// The workspace's number, if it was ever named.
+    pub workspace: Option<u32>,
+    /// The place's own number, if it was ever named.
+    pub place: Option<u32>,
+    /// Whether the place is a project.
+    pub is_project: bool,
+}
+
 impl Tables {
     /// The numbers (in `texts`) of an audience set.
     pub(crate) fn audience_numbers(&self, set: u32) -> impl Iterator<Item = u32> + '_ {
@@ -178,7 +190,19 @@ impl Tables {
     }
 }
 
-impl<'p> TokenRecord<'p> {
+impl Spot {
+    /// What a pair names, seen from here; `None`: it does not cover this place.
+    pub fn covered_by(&self, pair: &PairRecord) -> Option<Covers> {
+        match pair.place {
+            None => Some(Covers::Everywhere),
+            at if at == self.workspace => Some(Covers::Workspace),
+            at if at == self.place => Some(Covers::Project),
+            Some(_) => None,
+        }
+    }
+}
+
+impl TokenRecord<'_> {
     /// How the token is bound.
     pub fn confirmation(&self, pin: &Pin<'_>) -> Option<Confirmation> {
         let (kind, words) = self.bound;
@@ -221,11 +245,10 @@ impl<'p> TokenRecord<'p> {
     }
 
     /// What the token's own list gives at a place, if it was narrowed; `None`: it was not, and gives what its grant does.
-    pub fn narrowed_at(&self, pin: &Pin<'_>, place: u32) -> Option<ScopeMask> {
+    pub fn narrowed_at(&self, pin: &Pin<'_>, spot: Spot) -> Option<ScopeMask> {
         self.narrowed_pairs(pin).map(|pairs| {
-            let tables = pin.tables();
             pairs
-                .filter(|pair| tables.covers(pair.place.unwrap_or(EVERYWHERE), place))
+                .filter(|pair| spot.covered_by(pair).is_some())
                 .fold(ScopeMask::EMPTY, |scopes, pair| scopes.union(pair.scopes))
         })
     }
@@ -321,43 +344,58 @@ impl<'i> Pin<'i> {
 
     /// Everything that decides whether a token is active. `None`: its grant is not there, so it is not.
     pub fn token_facts(&self, token: &TokenRecord<'_>, grant: &GrantRecord) -> Option<TokenFacts> {
-        let tables = self.tables();
-        let (subject, flags) = Tables::party(tables.subjects.row(grant.subject)?);
-        let (client, _) = Tables::party(tables.clients.row(grant.client)?);
+        let (subject, client, subject_client_void_before) = self.grant_parties(grant)?;
+        let all_issued_before = self.tables().all_issued_before.load(Ordering::Acquire);
         Some(TokenFacts {
             times: token.times,
             revoked: token.revoked,
             grant: grant.facts,
             subject,
             client,
-            subject_client_void_before: tables.mark(flags, grant.subject, grant.client, &self.guard),
-            all_issued_before: Timestamp::from_raw(tables.all_issued_before.load(Ordering::Acquire)),
+            subject_client_void_before,
+            all_issued_before: Timestamp::from_raw(all_issued_before),
         })
     }
 
-    /// Everything that decides what a grant's pairs are worth at a place. `None`: no such place.
-    pub fn place_facts(&self, grant: &GrantRecord, place: u32) -> Option<PlaceFacts> {
+    /// The subject's and client's facts of a grant, and the mark that voids what the one granted to the other.
+    pub fn grant_parties(&self, grant: &GrantRecord) -> Option<(PartyFacts, PartyFacts, Sequence)> {
         let tables = self.tables();
-        let workspace = tables.workspace_of(place)?;
-        let project = (workspace != place).then(|| tables.member(grant.subject, place, &self.guard));
-        Some(PlaceFacts {
-            workspace: tables.member(grant.subject, workspace, &self.guard),
-            project,
-            policy: tables.policy(workspace, grant.client, &self.guard),
+        let (subject, flags) = Tables::party(tables.subjects.row(grant.subject)?);
+        let (client, _) = Tables::party(tables.clients.row(grant.client)?);
+        Some((subject, client, tables.mark(flags, grant.subject, grant.client, &self.guard)))
+    }
+
+    /// Everything that decides what a grant's pairs are worth at a place. A place nobody ever named is one where nobody
+    /// is a member and no policy was set.
+    pub fn place_facts(&self, grant: &GrantRecord, spot: Spot) -> PlaceFacts {
+        let tables = self.tables();
+        let member = |place: Option<u32>| {
+            place.map_or(MemberFacts::NEVER, |place| tables.member(grant.subject, place, &self.guard))
+        };
+        PlaceFacts {
+            workspace: member(spot.workspace),
+            project: spot.is_project.then(|| member(spot.place)),
+            policy: spot
+                .workspace
+                .map_or(PolicyFacts::NEW, |workspace| tables.policy(workspace, grant.client, &self.guard)),
             client: self.client_kind(grant.client),
-        })
+        }
     }
 
-    /// What a pair names, seen from `place`; `None`: it does not cover it.
-    pub fn covering(&self, pair: &PairRecord, place: u32) -> Option<Covers> {
-        let tables = self.tables();
-        match pair.place {
-            None => Some(Covers::Everywhere),
-            Some(at) if at == place && tables.workspace_of(place) == Some(place) => Some(Covers::Workspace),
-            Some(at) if at == place => Some(Covers::Project),
-            Some(at) if tables.workspace_of(place) == Some(at) => Some(Covers::Workspace),
-            Some(_) => None,
+    /// The place with this written form, whether any change named it or not.
+    pub fn spot(&self, place: &str) -> Spot {
+        let workspace = place.split_once('/').map(|(workspace, _)| workspace);
+        Spot {
+            workspace: self.place_number(workspace.unwrap_or(place)),
+            place: self.place_number(place),
+            is_project: workspace.is_some(),
         }
+    }
+
+    /// The place with this number; `None` if no place has it.
+    pub fn spot_of(&self, place: u32) -> Option<Spot> {
+        let workspace = self.tables().workspace_of(place)?;
+        Some(Spot { workspace: Some(workspace), place: Some(place), is_project: workspace != place })
     }
 
     fn client_kind(&self, client: u32) -> ClientKind {

@@ -1,0 +1,19 @@
+//! Where index, journal and snapshots are kept in agreement: the one writer, recovery, checkpoints.
+//!
+//! The order of events, everywhere and always: **journal, then index, then feed, then receipt**. So what was
+//! acknowledged is durable and visible, what is announced is both, and whatever dies in between loses only what nobody
+//! was told.
+//!
+//! [`open`] finds the newest sound state on disk and starts the writer. It refuses rather than begin with less than was
+//! acknowledged: no sound state is never an empty start.
+
+mod checkpoint;
+mod recovery;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use checkpoint::{Checkpoints, SnapshotOutcome};
+pub use recovery::{Keys, OpenError, Opened, Recovered, open};
+pub use writer::{CommitError, Committed, Committer, Control, Limits, Receipt, WriterStats, start};

@@ -1,0 +1,500 @@
+//! The one writer: takes what waits, makes it durable, makes it visible, says so.
+//!
+//! It has the index's [`Writer`] and the [`Journal`] by ownership, on a thread of its own; so "only the writer changes
+//! the truth" is a fact of the types. Changes wait in two bounded queues: what takes rights away goes before what gives
+//! them. A batch is whatever waits when the writer comes back from the last one: no timer, and no wait for company.
+//!
+//! Which way it falls: if the journal fails, everything in flight is answered "unknown", everything later is refused,
+//! and it stays so until a restart has read what is really on disk. Questions go on being answered from the last state
+//! that was durable; readiness falls.
+
+use std::collections::{HashSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin as FuturePin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use crate::domain::{
+    CallerId, Change, Entry, GrantId, NewGrant, PolicyEntry, Sequence, Switch, Target, Timestamp, TokenKey,
+};
+use crate::index::{Admitted, Reject, Writer as IndexWriter};
+use crate::journal::{Head, Journal, JournalError};
+
+/// Limits of the writer.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Changes that may wait in each of the two queues; more are refused as busy.
+    pub waiting_max: usize,
+    /// Changes in one batch: bounds how long the first of them waits for the last.
+    pub batch_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { waiting_max: 65_536, batch_max: 4_096 }
+    }
+}
+
+/// Why a change was not made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// It cannot be meant.
+    #[error("{0}")]
+    Invalid(String),
+    /// It names something that does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// It contradicts what is there.
+    #[error("{0}")]
+    Conflict(String),
+    /// The queue is full.
+    #[error("too many changes are waiting")]
+    Busy,
+    /// The writer has stopped; nothing was written.
+    #[error("changes are refused: {0}")]
+    Unavailable(String),
+    /// The journal failed meanwhile; whether the change is durable is known after a restart.
+    #[error("the outcome is unknown: {0}")]
+    Unknown(String),
+}
+
+impl From<Reject> for CommitError {
+    fn from(reject: Reject) -> Self {
+        match reject {
+            Reject::Invalid(what) => Self::Invalid(what),
+            Reject::NotFound(what) => Self::NotFound(what),
+            Reject::Conflict(what) | Reject::Full(what) => Self::Conflict(what),
+        }
+    }
+}
+
+/// A change that is durable and visible.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Committed {
+    /// Its place in the list (the last one, if it said nothing new).
+    pub sequence: Sequence,
+    /// The grant it made.
+    pub grant: Option<GrantId>,
+}
+
+type Reply = oneshot::Sender<Result<Committed, CommitError>>;
+
+/// Waits for a change to be durable and visible.
+#[derive(Debug)]
+pub struct Receipt(Result<oneshot::Receiver<Result<Committed, CommitError>>, Option<CommitError>>);
+
+impl Receipt {
+    /// Waits on a thread that may block.
+    ///
+    /// # Errors
+    /// Why the change was not made.
+    pub fn wait(self) -> Result<Committed, CommitError> {
+        match self.0 {
+            Ok(receiver) => receiver.blocking_recv().unwrap_or_else(|_| Err(gone())),
+            Err(error) => Err(error.unwrap_or_else(gone)),
+        }
+    }
+}
+
+impl Future for Receipt {
+    type Output = Result<Committed, CommitError>;
+
+    fn poll(mut self: FuturePin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Ok(receiver) => FuturePin::new(receiver).poll(context).map(|sent| sent.unwrap_or_else(|_| Err(gone()))),
+            Err(error) => Poll::Ready(Err(error.take().unwrap_or_else(gone))),
+        }
+    }
+}
+
+fn gone() -> CommitError {
+    CommitError::Unknown("the writer went away before it answered".into())
+}
+
+struct Waiting {
+    by: CallerId,
+    at: Timestamp,
+    change: Change,
+    reply: Reply,
+}
+
+#[derive(Default)]
+struct Queues {
+    /// What takes rights away.
+    urgent: VecDeque<Waiting>,
+    normal: VecDeque<Waiting>,
+    /// Entries that a verified snapshot has made superfluous.
+    discard: Option<Sequence>,
+    /// Why no more changes are taken.
+    closed: Option<String>,
+    stop: bool,
+}
+
+/// The writer in numbers, for whoever scrapes.
+#[derive(Debug, Default)]
+pub struct WriterStats {
+    /// Changes made.
+    pub changes: AtomicU64,
+    /// Revocations among them.
+    pub revocations: AtomicU64,
+    /// Batches made durable.
+    pub batches: AtomicU64,
+    /// Time of all commits, in nanoseconds.
+    pub commit_ns: AtomicU64,
+    /// The longest commit, in nanoseconds.
+    pub commit_ns_max: AtomicU64,
+    /// Bytes of the journal on disk.
+    pub journal_bytes: AtomicU64,
+    /// Tokens swept out of memory after their end.
+    pub swept: AtomicU64,
+    /// Whether the journal has failed.
+    pub poisoned: AtomicBool,
+}
+
+struct Shared {
+    queues: Mutex<Queues>,
+    wake: Condvar,
+    limits: Limits,
+    /// The last batch that is durable and visible, with its MAC: where a snapshot may say it stands.
+    position: Mutex<Head>,
+    stats: WriterStats,
+}
+
+impl Shared {
+    fn queues(&self) -> MutexGuard<'_, Queues> {
+        // A panic while this lock is held leaves the queues whole: every use is a few pushes and pops.
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn position(&self) -> Head {
+        *self.position.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The way to change anything. Cheap to clone.
+#[derive(Clone)]
+pub struct Committer(Arc<Shared>);
+
+impl std::fmt::Debug for Committer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Committer").finish_non_exhaustive()
+    }
+}
+
+impl Committer {
+    /// Hands a change to the writer. It is in the queue on return; the receipt tells what became of it.
+    pub fn commit(&self, by: CallerId, change: Change, at: Timestamp) -> Receipt {
+        let mut queues = self.0.queues();
+        if let Some(why) = &queues.closed {
+            return Receipt(Err(Some(CommitError::Unavailable(why.clone()))));
+        }
+        let limit = self.0.limits.waiting_max;
+        let queue = if takes_away(&change) { &mut queues.urgent } else { &mut queues.normal };
+        if queue.len() >= limit {
+            return Receipt(Err(Some(CommitError::Busy)));
+        }
+        let (reply, receipt) = oneshot::channel();
+        queue.push_back(Waiting { by, at, change, reply });
+        drop(queues);
+        self.0.wake.notify_one();
+        Receipt(Ok(receipt))
+    }
+
+    /// Whether changes are taken.
+    pub fn is_open(&self) -> bool {
+        self.0.queues().closed.is_none()
+    }
+}
+
+/// The roof's hold on the writer: its numbers, its end.
+pub struct Control {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<Result<(), JournalError>>>,
+}
+
+impl Control {
+    /// The writer in numbers.
+    pub fn stats(&self) -> &WriterStats {
+        &self.shared.stats
+    }
+
+    /// Why no changes are taken, if so.
+    pub fn closed(&self) -> Option<String> {
+        self.shared.queues().closed.clone()
+    }
+
+    /// The last batch that is durable and visible.
+    pub fn position(&self) -> Head {
+        self.shared.position()
+    }
+
+    /// Another hold on the same position, for the checkpoints.
+    pub(super) fn for_checkpoints(&self) -> Position {
+        Position(Arc::clone(&self.shared))
+    }
+
+    /// Takes no more changes, makes the waiting ones durable, closes the journal.
+    ///
+    /// # Errors
+    /// The journal failed meanwhile or while closing.
+    pub fn close(mut self) -> Result<(), JournalError> {
+        self.stop()
+    }
+
+    fn stop(&mut self) -> Result<(), JournalError> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        {
+            let mut queues = self.shared.queues();
+            queues.stop = true;
+            queues.closed.get_or_insert_with(|| "the service is shutting down".into());
+        }
+        self.shared.wake.notify_all();
+        thread.join().unwrap_or_else(|_| Err(JournalError::Poisoned("the writer panicked".into())))
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // Whoever wants to see the error calls `close`.
+        let _ = self.stop();
+    }
+}
+
+/// Where the list stands, and the way to tell the writer what it may forget.
+#[derive(Clone)]
+pub(super) struct Position(Arc<Shared>);
+
+impl Position {
+    pub(super) fn now(&self) -> Head {
+        self.0.position()
+    }
+
+    pub(super) fn discard_through(&self, sequence: Sequence) {
+        self.0.queues().discard = Some(sequence);
+        self.0.wake.notify_one();
+    }
+}
+
+/// Whether a change takes rights away: those go first, and find room when others do not.
+fn takes_away(change: &Change) -> bool {
+    match change {
+        Change::Revoke(_) | Change::RemoveMember(..) | Change::NarrowGrant(..) | Change::RetireScope(_) => true,
+        Change::SwitchClient(_, switch) | Change::SwitchSubject(_, switch) | Change::SwitchPersonal(_, switch) => {
+            *switch == Switch::Off
+        }
+        Change::SetPolicyEntry(_, _, entry) => matches!(entry, PolicyEntry::Block | PolicyEntry::Unapprove),
+        Change::SetPolicyMode(_, mode) => *mode == crate::domain::PolicyMode::ApprovalRequired,
+        _ => false,
+    }
+}
+
+/// Starts the writer's thread over an index and a journal that agree.
+///
+/// # Panics
+/// If the journal's head is not where the index stands: recovery has brought them together before.
+pub fn start(index: IndexWriter, journal: Box<dyn Journal>, limits: Limits) -> (Committer, Control) {
+    let head = journal.head();
+    assert_eq!(head.last, index.applied(), "index and journal stand at the same place when the writer starts");
+    let shared = Arc::new(Shared {
+        queues: Mutex::default(),
+        wake: Condvar::new(),
+        limits,
+        position: Mutex::new(head),
+        stats: WriterStats::default(),
+    });
+    shared.stats.journal_bytes.store(journal.bytes(), Relaxed);
+    let worker = Worker { shared: Arc::clone(&shared), index, journal, batch: Vec::new(), pending: Pending::default() };
+    let thread = std::thread::Builder::new().name("writer".into()).spawn(move || worker.run());
+    let thread = match thread {
+        Ok(thread) => thread,
+        Err(error) => panic!("the writer's thread cannot be started: {error}"),
+    };
+    (Committer(Arc::clone(&shared)), Control { shared, thread: Some(thread) })
+}
+
+/// What the batch at hand already holds, as far as it bears on the next change.
+#[derive(Default)]
+struct Pending {
+    keys: HashSet<TokenKey>,
+    grants: u32,
+    scopes: bool,
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    index: IndexWriter,
+    journal: Box<dyn Journal>,
+    batch: Vec<(Entry, Reply, Option<GrantId>)>,
+    pending: Pending,
+}
+
+/// How long the writer sleeps when nothing waits, before it looks for tokens to sweep.
+const IDLE: Duration = Duration::from_millis(100);
+/// Segments swept in one idle step: the whole table in about 13 seconds.
+const SWEEP_SEGMENTS: usize = 8;
+
+impl Worker {
+    fn run(mut self) -> Result<(), JournalError> {
+        let mut taken = Vec::new();
+        let mut now = Timestamp::ZERO;
+        loop {
+            let (discard, stop) = self.take(&mut taken);
+            let idle = taken.is_empty() && discard.is_none();
+            for waiting in taken.drain(..) {
+                now = now.max(waiting.at);
+                self.admit(waiting);
+            }
+            self.flush();
+            if let Some(through) = discard {
+                self.discard(through);
+            }
+            if stop && idle {
+                return self.journal.close();
+            }
+            if idle && now > Timestamp::ZERO {
+                let swept = self.index.sweep(SWEEP_SEGMENTS, now);
+                self.shared.stats.swept.fetch_add(swept as u64, Relaxed);
+            }
+        }
+    }
+
+    /// Takes what waits, up to a batch; sleeps if nothing does.
+    fn take(&self, taken: &mut Vec<Waiting>) -> (Option<Sequence>, bool) {
+        let mut queues = self.shared.queues();
+        if queues.urgent.is_empty() && queues.normal.is_empty() && queues.discard.is_none() && !queues.stop {
+            queues = match self.shared.wake.wait_timeout(queues, IDLE) {
+                Ok((queues, _)) => queues,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
+        }
+        let max = self.shared.limits.batch_max;
+        let urgent = queues.urgent.len().min(max);
+        taken.extend(queues.urgent.drain(..urgent));
+        let normal = queues.normal.len().min(max - urgent);
+        taken.extend(queues.normal.drain(..normal));
+        (queues.discard.take(), queues.stop)
+    }
+
+    fn poisoned(&self) -> bool {
+        self.shared.stats.poisoned.load(Relaxed)
+    }
+
+    /// Puts a change into the batch at hand, or answers why not.
+    fn admit(&mut self, waiting: Waiting) {
+        if self.poisoned() {
+            let why = self.shared.queues().closed.clone().unwrap_or_default();
+            let _ = waiting.reply.send(Err(CommitError::Unavailable(why)));
+            return;
+        }
+        if self.must_flush_before(&waiting.change) {
+            self.flush();
+        }
+        let mut admitted = self.index.admit(&waiting.change, waiting.at);
+        if admitted.is_err() && !self.batch.is_empty() {
+            // What it needs may be in the batch at hand: make that visible, and look again.
+            self.flush();
+            admitted = self.index.admit(&waiting.change, waiting.at);
+        }
+        match admitted {
+            Err(reject) => {
+                let _ = waiting.reply.send(Err(reject.into()));
+            }
+            Ok(Admitted::Already) => {
+                // Said before, and durable since; but perhaps only in the batch at hand.
+                self.flush();
+                let _ = waiting.reply.send(Ok(Committed { sequence: self.index.applied(), grant: None }));
+            }
+            Ok(Admitted::New) => self.push(waiting),
+        }
+    }
+
+    /// Whether the change could contradict one in the batch, which `admit` cannot see yet.
+    fn must_flush_before(&self, change: &Change) -> bool {
+        match change {
+            Change::RegisterToken(token) => self.pending.keys.contains(&token.key),
+            Change::Revoke(Target::Token(key)) => self.pending.keys.contains(key),
+            Change::AddScope(_) | Change::AliasScope(..) | Change::RetireScope(_) => self.pending.scopes,
+            _ => false,
+        }
+    }
+
+    fn push(&mut self, waiting: Waiting) {
+        let Waiting { by, at, mut change, reply } = waiting;
+        let mut grant = None;
+        match &mut change {
+            Change::MakeGrant(NewGrant { id, .. }) => {
+                let next = self.index.next_grant().and_then(|next| GrantId::new(next.number() + self.pending.grants));
+                let Some(next) = next else {
+                    let _ = reply.send(Err(CommitError::Conflict("no more grants fit".into())));
+                    return;
+                };
+                *id = next;
+                grant = Some(next);
+                self.pending.grants += 1;
+            }
+            Change::RegisterToken(token) => {
+                self.pending.keys.insert(token.key);
+            }
+            Change::Revoke(Target::Token(key)) => {
+                self.pending.keys.insert(*key);
+            }
+            Change::AddScope(_) | Change::AliasScope(..) | Change::RetireScope(_) => self.pending.scopes = true,
+            _ => {}
+        }
+        let sequence = Sequence(self.index.applied().0 + self.batch.len() as u64 + 1);
+        self.batch.push((Entry { sequence, at, by, change }, reply, grant));
+    }
+
+    /// Journal, then index, then receipts.
+    fn flush(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        self.pending = Pending::default();
+        let (entries, replies): (Vec<Entry>, Vec<_>) =
+            self.batch.drain(..).map(|(entry, reply, grant)| (entry, (reply, grant))).unzip();
+        let begun = Instant::now();
+        let committed = self.journal.commit(&entries);
+        let stats = &self.shared.stats;
+        let head = match committed {
+            Ok(head) => head,
+            Err(error) => {
+                let why = error.to_string();
+                stats.poisoned.store(true, Relaxed);
+                self.shared.queues().closed = Some(why.clone());
+                for (reply, _) in replies {
+                    let _ = reply.send(Err(CommitError::Unknown(why.clone())));
+                }
+                return;
+            }
+        };
+        let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        stats.commit_ns.fetch_add(took, Relaxed);
+        stats.commit_ns_max.fetch_max(took, Relaxed);
+        stats.batches.fetch_add(1, Relaxed);
+        stats.changes.fetch_add(entries.len() as u64, Relaxed);
+        stats.journal_bytes.store(self.journal.bytes(), Relaxed);
+        for entry in &entries {
+            if matches!(entry.change, Change::Revoke(_)) {
+                stats.revocations.fetch_add(1, Relaxed);
+            }
+            self.index.apply(entry);
+        }
+        *self.shared.position.lock().unwrap_or_else(PoisonError::into_inner) = head;
+        for (entry, (reply, grant)) in entries.iter().zip(replies) {
+            let _ = reply.send(Ok(Committed { sequence: entry.sequence, grant }));
+        }
+    }
+
+    fn discard(&mut self, through: Sequence) {
+        // Nothing that is needed is lost if this fails; the next snapshot tries again. A backend that failed will say so
+        // at the next commit.
+        let _ = self.journal.discard_through(through);
+        self.shared.stats.journal_bytes.store(self.journal.bytes(), Relaxed);
+    }
+}
