@@ -290,6 +290,12 @@ fn a_file_is_synced_before_it_is_renamed_and_its_directory_after() {
     );
     dir.write("state", b"x").unwrap();
     assert_eq!(disk.take_calls(), ["create", "write_at", "sync", "rename", "sync_dir"]);
+    let mut file = dir.create("state").unwrap();
+    file.append(b"x").unwrap();
+    file.sync().unwrap();
+    file.append(b"y").unwrap();
+    file.publish().unwrap();
+    assert_eq!(disk.take_calls(), ["create", "write_at", "sync", "write_at", "sync", "rename", "sync_dir"]);
     dir.quarantine("state").unwrap();
     assert_eq!(disk.take_calls(), ["names", "rename", "sync_dir"]);
     dir.remove("state.damaged-1").unwrap();

@@ -392,10 +392,12 @@ fn forged(change: impl FnOnce(&mut Vec<SectionLayout>, &mut Vec<EntryLayout>, &m
     let file_bytes = offset + table_bytes + TRAILER_BYTES as u64;
     let mut trailer = Trailer { table_offset: offset, table_bytes, sections: entries.len() as u64, file_bytes };
     change(&mut layouts, &mut entries, &mut trailer);
-    for (position, (layout, entry)) in layouts.iter().zip(&mut entries).enumerate() {
+    for (position, layout) in layouts.iter().enumerate() {
         let archive = rkyv::to_bytes::<rkyv::rancor::Error>(layout).unwrap();
-        let EntryLayout { offset, words, table, index, .. } = *entry;
-        entry.mac = keys.section(Stand { position: position as u32, table, index, words, offset }, &archive);
+        if let Some(entry) = entries.get_mut(position) {
+            let EntryLayout { offset, words, table, index, .. } = *entry;
+            entry.mac = keys.section(Stand { position: position as u32, table, index, words, offset }, &archive);
+        }
         bytes.extend_from_slice(&archive);
     }
     let table = rkyv::to_bytes::<rkyv::rancor::Error>(&TableLayout { entries }).unwrap();
@@ -410,22 +412,54 @@ fn forged(change: impl FnOnce(&mut Vec<SectionLayout>, &mut Vec<EntryLayout>, &m
 fn a_valid_seal_over_wrong_content_is_refused() {
     assert_eq!(forged(|_, _, _| {}), small(), "the forger writes as the writer does");
     type Change = fn(&mut Vec<SectionLayout>, &mut Vec<EntryLayout>, &mut Trailer);
-    let changes: [(&str, Change); 12] = [
-        ("a section of another table", |layouts, _, _| layouts[0].table = 2),
-        ("a section of another index", |layouts, _, _| layouts[0].index = 9),
-        ("a section of another position", |layouts, _, _| layouts.swap(1, 2)),
-        ("a word less", |layouts, _, _| layouts[0].words.truncate(4)),
-        ("fewer words than the table says", |_, entries, _| entries[0].words += 1),
-        ("more bytes than the words need", |_, entries, _| entries[0].bytes += 4),
-        ("sections that overlap", |_, entries, _| entries[1].offset -= 4),
-        ("a gap between sections", |_, entries, _| entries[3].offset += 4),
-        ("more words than allowed", |_, entries, _| entries[3].words = u32::MAX),
-        ("another count", |_, _, trailer| trailer.sections -= 1),
-        ("a count beyond all bounds", |_, _, trailer| trailer.sections = u64::MAX),
-        ("a table beyond all bounds", |_, _, trailer| trailer.table_offset = u64::MAX - 7),
+    let follow = "sections do not follow each other";
+    let other = "it is another section";
+    let table = "the table of sections is not where it ends the file";
+    let changes: [(&str, &str, Change); 14] = [
+        ("a section of another table", other, |layouts, _, _| layouts[0].table = 2),
+        ("a section of another index", other, |layouts, _, _| layouts[0].index = 9),
+        ("a section of another position", other, |layouts, _, _| layouts[2].position = 3),
+        ("a word less", "cut off or extended", |layouts, _, _| layouts[0].words.truncate(4)),
+        ("fewer words than the table says", follow, |_, entries, _| entries[0].words += 1),
+        ("more bytes than the words need", follow, |_, entries, _| entries[0].bytes += 4),
+        ("sections that overlap", follow, |_, entries, _| entries[1].offset -= 4),
+        ("a gap between sections", follow, |_, entries, _| entries[3].offset += 4),
+        ("more words than allowed", follow, |_, entries, _| entries[3].words = u32::MAX),
+        ("a section that the table leaves out", "do not fill the file", |_, entries, trailer| {
+            entries.pop();
+            (trailer.sections, trailer.table_bytes) = (3, super::layout::table_bytes(3) as u64);
+            trailer.file_bytes -= 56;
+        }),
+        ("another length", "cut off or extended", |_, _, trailer| trailer.file_bytes += 4),
+        ("another count", table, |_, _, trailer| trailer.sections -= 1),
+        ("a count beyond all bounds", table, |_, _, trailer| trailer.sections = u64::MAX),
+        ("a table beyond all bounds", table, |_, _, trailer| trailer.table_offset = u64::MAX - 7),
     ];
-    for (what, change) in changes {
-        refused(forged(change), what);
+    for (what, why, change) in changes {
+        let text = refused(forged(change), what).to_string();
+        assert!(text.contains(why), "{what}: {text}");
+    }
+}
+
+#[test]
+fn a_table_that_would_overlap_the_header_is_refused_before_it_is_read() {
+    let mut bytes = small()[..HEAD_BYTES].to_vec();
+    // 100 + (56 + 8) + 64 bytes: the table would begin at byte 100, in the header's last bytes.
+    bytes.resize(100 + 64, 0);
+    let trailer = Trailer { table_offset: 100, table_bytes: 64, sections: 1, file_bytes: 100 + 64 + 64 };
+    bytes.extend(trailer.to_bytes());
+    bytes.extend([0; MAC_BYTES]);
+    let text = refused(bytes, "overlap").to_string();
+    assert!(text.contains("overlaps the header"), "{text}");
+}
+
+#[test]
+fn what_is_no_snapshot_is_told_so() {
+    for (what, at) in [("the first byte", 0), ("the last of the magic", 7)] {
+        let mut bytes = small();
+        bytes[at] ^= 0x80;
+        let text = refused(bytes, what).to_string();
+        assert!(text.contains("does not begin as a snapshot does"), "{text}");
     }
 }
 
