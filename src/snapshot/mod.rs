@@ -6,7 +6,7 @@
 //!
 //! * [`write()`](write()) streams sections into a temporary file, syncs it, reads it back and verifies every byte,
 //!   and only then gives it its name. It holds one section in memory, whatever the size of the whole.
-//! * [`open`] authenticates the header and the table of sections; [`Snapshot::for_each`] and its parallel form
+//! * [`open()`] authenticates the header and the table of sections; [`Snapshot::for_each`] and its parallel form
 //!   authenticate each section before they look inside.
 //! * **Zero copy.** A section is read into one aligned buffer that is reused, and its words are handed out as they lie
 //!   there (rkyv's checked access; nothing is deserialised). The bytes are *copied before they are verified*, never
