@@ -1,5 +1,7 @@
 #[cfg(feature = "server")]
 pub mod clock;
+#[cfg(feature = "server")]
+pub mod disk;
 pub mod domain;
 #[cfg(feature = "server")]
 pub mod index;
@@ -9,3 +11,5 @@ pub mod journal;
 pub mod server;
 #[cfg(feature = "server")]
 pub mod service;
+#[cfg(feature = "server")]
+pub mod snapshot;
