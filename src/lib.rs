@@ -13,3 +13,5 @@ pub mod server;
 pub mod service;
 #[cfg(feature = "server")]
 pub mod snapshot;
+#[cfg(feature = "server")]
+pub mod store;

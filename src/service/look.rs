@@ -336,12 +336,7 @@ impl Service {
     ///
     /// # Errors
     /// The caller is no operator.
-    pub fn explain(
-        &self,
-        caller: &Caller,
-        handle: TokenHandle,
-        now: Timestamp,
-    ) -> Result<Explanation, ReportError> {
+    pub fn explain(&self, caller: &Caller, handle: TokenHandle, now: Timestamp) -> Result<Explanation, ReportError> {
         if !caller.rights.operate {
             return Err(forbidden(caller, "explain tokens"));
         }
@@ -509,4 +504,3 @@ pub(super) fn reaches(pin: &Pin<'_>, grant: &GrantRecord, workspace: u32) -> boo
             })
     })
 }
-

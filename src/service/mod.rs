@@ -9,10 +9,10 @@
 
 /// Who asks.
 pub mod caller;
-/// What is asked to be changed.
-pub mod request;
 /// Answers to people.
 pub mod report;
+/// What is asked to be changed.
+pub mod request;
 
 mod change;
 mod introspect;

@@ -218,7 +218,9 @@ impl Service {
     /// A grant that is not made yet: what it would reach today, if it were.
     fn preview(&self, pin: &Pin<'_>, request: &ChangeRequest, found: &mut Findings) -> Result<(), ReportError> {
         let ChangeRequest::MakeGrant { subject, access, expiry, .. } = request else {
-            return Err(ReportError::Invalid("a preview is of a grant: give subject, client, access and expiry".into()));
+            return Err(ReportError::Invalid(
+                "a preview is of a grant: give subject, client, access and expiry".into(),
+            ));
         };
         let access = self.access(access).map_err(|error| ReportError::Invalid(error.to_string()))?;
         found.grants = 1;

@@ -15,5 +15,5 @@ mod writer;
 mod tests;
 
 pub use checkpoint::{Checkpoints, SnapshotOutcome};
-pub use recovery::{Keys, OpenError, Opened, Recovered, open};
+pub use recovery::{JOURNAL_NAME, Keys, OpenError, Opened, Recovered, open};
 pub use writer::{CommitError, Committed, Committer, Control, Limits, Receipt, WriterStats, start};

@@ -1,0 +1,136 @@
+//! Snapshots: when one is written, and how far the journal may then be forgotten.
+//!
+//! A snapshot is written beside the running writer. The place it stands at is noted first; what goes on meanwhile may or
+//! may not be in it, and is replayed anyway. Nothing is forgotten because of a snapshot until it was read back and
+//! verified, and then only entries behind the *second* newest: if the newest turns out damaged, the one before and a
+//! longer journal give the same state.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::recovery::{HighWater, Keys, write_mark};
+use super::writer::{Control, Position};
+use crate::disk::DataDir;
+use crate::domain::{Revision, Sequence, Timestamp};
+use crate::index::{Index, LoadError};
+use crate::snapshot::{self, Header, Section, SnapshotError};
+
+impl From<LoadError> for SnapshotError {
+    fn from(error: LoadError) -> Self {
+        Self::GivenUp(error.to_string())
+    }
+}
+
+/// What came of a snapshot.
+#[derive(Clone, Debug)]
+pub struct SnapshotOutcome {
+    /// Where in the list it stands.
+    pub revision: Revision,
+    /// Its file's name; empty if there was nothing new to write.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// How long it took, with verification.
+    pub took: Duration,
+}
+
+/// Writes snapshots and tidies behind them. One at a time. Cheap to clone.
+#[derive(Clone)]
+pub struct Checkpoints {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    dir: Arc<DataDir>,
+    keys: Keys,
+    index: Index,
+    position: Position,
+    /// Held while a snapshot is written; remembers the last.
+    last: Mutex<Option<SnapshotOutcome>>,
+    /// Snapshots that are kept, at least two.
+    keep: usize,
+}
+
+impl Checkpoints {
+    /// Snapshots of `index` into `dir`, of which the newest `keep` (at least 2) stay.
+    pub fn new(dir: Arc<DataDir>, keys: Keys, index: Index, control: &Control, keep: usize) -> Self {
+        let position = control.for_checkpoints();
+        Self { inner: Arc::new(Inner { dir, keys, index, position, last: Mutex::new(None), keep: keep.max(2) }) }
+    }
+
+    /// The last snapshot of this run.
+    pub fn last(&self) -> Option<SnapshotOutcome> {
+        self.inner.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many changes came after the last snapshot of this run (all of them, if there was none).
+    pub fn changes_since_last(&self) -> u64 {
+        let now = self.inner.position.now().last.0;
+        now - self.last().map_or(0, |last| last.revision.sequence.0.min(now))
+    }
+
+    /// Writes a snapshot now, and forgets what it makes superfluous. Blocks; call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// The snapshot was not written; nothing was forgotten, and the older ones are as good as before.
+    pub fn write(&self, now: Timestamp) -> Result<SnapshotOutcome, SnapshotError> {
+        let inner = &*self.inner;
+        let mut last = inner.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = Instant::now();
+        // The place first: whatever is in the index from here on is at least this new.
+        let head = inner.position.now();
+        let revision = Revision { epoch: head.epoch, sequence: head.last };
+        if let Some(last) = &*last
+            && last.revision == revision
+        {
+            return Ok(last.clone());
+        }
+        let name = snapshot::file_name(revision);
+        let known = snapshot::list(&inner.dir)?;
+        let written = if known.iter().any(|(at, _)| *at == revision) {
+            0 // This very place was written down by an earlier run, which verified it.
+        } else {
+            let (tokens, grants) = {
+                let pin = inner.index.pin();
+                (pin.tokens(), u64::from(pin.grants()))
+            };
+            let header = Header {
+                epoch: head.epoch,
+                sequence: head.last,
+                chain: head.chain.0,
+                pepper: inner.keys.pepper,
+                created: now,
+                highest_now: now,
+                tokens,
+                grants,
+            };
+            let give = |put: &mut snapshot::Put<'_>| {
+                inner.index.sections(&mut |table, index, words| put(Section { table, index, words }))
+            };
+            snapshot::write(&inner.dir, &name, &inner.keys.snapshot, &header, give)?.bytes
+        };
+        write_mark(&inner.dir, &inner.keys, HighWater { revision, highest_now: now })?;
+        self.forget()?;
+        let outcome = SnapshotOutcome { revision, name, bytes: written, took: begun.elapsed() };
+        *last = Some(outcome.clone());
+        Ok(outcome)
+    }
+
+    /// Deletes all but the newest snapshots, and lets the writer forget the journal behind the second newest.
+    fn forget(&self) -> Result<(), SnapshotError> {
+        let inner = &*self.inner;
+        let epoch = inner.position.now().epoch;
+        let mut kept: Vec<(Sequence, String)> = Vec::new();
+        for (revision, name) in snapshot::list(&inner.dir)? {
+            if revision.epoch == epoch && kept.len() < inner.keep {
+                kept.push((revision.sequence, name));
+            } else if revision.epoch <= epoch {
+                inner.dir.remove(&name)?;
+            }
+        }
+        if let Some((second, _)) = kept.get(1) {
+            inner.position.discard_through(*second);
+        }
+        Ok(())
+    }
+}
