@@ -19,7 +19,7 @@
 //! The grant word alone says whether a slot holds a token, and the writer changes one slot at a time:
 //!
 //! * **insert** into an empty slot: `version` + 1, release fence, key, when and life relaxed, then the grant word with
-//!   release.
+//!   release, then `version` + 1 with release.
 //! * **revoke**: the revoked bit is set in the grant word; one store.
 //! * **remove**: the grant word becomes 0; one store. The words beside it stay as they are until the slot is used again.
 //! * **move** to the other bucket: insert there, count it in `spilled`, then remove here; never the other way round.
@@ -28,11 +28,13 @@
 //! acquire fence loads `version` again. *Hit*: if the version is unchanged, no insert into this bucket began in between;
 //! only inserts change the words beside the grant word, so they belong to the grant word that was read. *Miss*: a key
 //! that is in the table all the while can escape only by moving from the second bucket to the first while the reader
-//! looks at first and second in that order; that insert changes the first bucket's version. (Moving from first to
-//! second cannot hide it: whoever sees the first slot emptied, an acquire load of the release store, also sees the
-//! insert into the second and the count in `spilled`, which came before it.) A changed version means: look again. The
-//! writer has then made progress, so readers are lock-free, and a writer that is paused at any instruction leaves
-//! nobody waiting.
+//! looks at first and second in that order. Whoever finds the second slot emptied has seen everything before that
+//! store, so also the version that was raised *after* the key became visible in the first bucket, and looks again. (The
+//! raise before the insert is not enough: a reader that began between it and the grant word would see one version all
+//! along.) Moving from first to second cannot hide a key: whoever sees the first slot emptied, an acquire load of the
+//! release store, also sees the insert into the second and the count in `spilled`, which came before it. A changed
+//! version means: look again. The writer has then made progress, so readers are lock-free, and a writer that is paused
+//! at any instruction leaves nobody waiting.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
@@ -538,6 +540,8 @@ fn fill(segment: &Segment, home: usize, at: usize, slot: usize, key: &[u32; 4], 
     words[6].store(u32::from(life) << 16 | u32::from(facts.used), Ordering::Relaxed);
     let grant = facts.grant | if facts.revoked { REVOKED } else { 0 };
     words[4].store(grant, Ordering::Release);
+    // Raised again now that the token can be seen: see "Miss" above.
+    bucket.version().store(version.wrapping_add(2), Ordering::Release);
     if home != at {
         let spilled = segment.buckets()[home].spilled();
         spilled.store(spilled.load(Ordering::Relaxed) + 1, Ordering::Release);

@@ -174,6 +174,9 @@ fn newest_sound(
         SnapshotError::Io(disk) => OpenError::Disk(disk),
         other => OpenError::Mark(other.to_string()),
     })?;
+    // A seal that does not match is damage or another key. Only when an older one opens under this key is it damage for
+    // sure; until then nothing is set aside, so that a mistaken key file moves no sound snapshot away.
+    let mut doubtful: Vec<(String, String)> = Vec::new();
     for (revision, name) in snapshots {
         if revision.epoch == head.epoch && revision.sequence < head.discarded {
             // Sound or not, the journal no longer goes on from it.
@@ -186,11 +189,19 @@ fn newest_sound(
                     recovered.set_aside.push(format!("{name}: of an older epoch; left where it is"));
                     continue;
                 }
+                for (name, why) in doubtful {
+                    let aside = dir.quarantine(&name)?;
+                    recovered.set_aside.push(format!("{name} is now {aside}: {why}"));
+                }
                 recovered.snapshot = Some(header.revision());
                 let floor = header.highest_now.max(header.created);
                 return Ok(Some((index, writer, header.sequence, Some(ChainHash(header.chain)), floor)));
             }
             Err(SnapshotError::Io(error)) => return Err(error.into()),
+            Err(error @ SnapshotError::WrongKey { .. }) => {
+                recovered.set_aside.push(format!("{name} is not used: {error}"));
+                doubtful.push((name, error.to_string()));
+            }
             Err(error) => {
                 let aside = dir.quarantine(&name)?;
                 recovered.set_aside.push(format!("{name} is now {aside}: {error}"));

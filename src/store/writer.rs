@@ -23,7 +23,7 @@ use crate::domain::{
     CallerId, Change, Entry, GrantId, NewGrant, PolicyEntry, Sequence, Switch, Target, Timestamp, TokenKey,
 };
 use crate::index::{Admitted, Reject, Writer as IndexWriter};
-use crate::journal::{Head, Journal, JournalError};
+use crate::journal::{Head, Journal, JournalError, entry};
 
 /// Limits of the writer.
 #[derive(Clone, Copy, Debug)]
@@ -389,6 +389,10 @@ impl Worker {
         if self.poisoned() {
             let why = self.shared.queues().closed.clone().unwrap_or_default();
             let _ = waiting.reply.send(Err(CommitError::Unavailable(why)));
+            return;
+        }
+        if let Err(too_long) = entry::fits(&waiting.change) {
+            let _ = waiting.reply.send(Err(CommitError::Invalid(too_long.to_string())));
             return;
         }
         if self.must_flush_before(&waiting.change) {
