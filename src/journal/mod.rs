@@ -7,23 +7,23 @@
 //! Which way it falls: a commit that returned an error may or may not be on disk; the journal refuses all work from
 //! then on ([`JournalError::Poisoned`]) and the next start finds out.
 
-/// The MACs that chain entries to each other and seal the head.
+// The MACs that chain entries to each other and seal the head.
 mod chain;
-/// Entries as bytes, and back.
+// Entries as bytes, and back.
 pub mod entry;
-/// The parts entries are made of, as bytes, and back.
+// The parts entries are made of, as bytes, and back.
 mod fields;
-/// The file: made, found, measured.
+// The file: made, found, measured.
 mod file;
-/// The head, as it stands in the file.
+// The head, as it stands in the file.
 mod head;
-/// The kinds of change, numbered.
+// The kinds of change, numbered.
 mod kind;
-/// The journal on redb.
+// The journal on redb.
 mod redb;
-/// Several entries in one value.
+// Several entries in one value.
 mod row;
-/// What a journal holds, counted.
+// What a journal holds, counted.
 mod survey;
 #[cfg(test)]
 mod tests;

@@ -11,18 +11,19 @@
 //! It does not keep its own high-water mark: an old file put in place of a new one is found by comparing [`Head`] with
 //! what the service wrote down elsewhere. It does not keep space in reserve for a full disk.
 //!
-//! **Why the default commit, and not quick-repair.** The default commit is one sync; quick-repair needs two and writes
-//! the allocator's state each time, and gives a fast opening after an unclean stop. Measured with `measure_reopening`
-//! in `tests.rs`; see `FORMAT.md` for the figures. Every answer waits for a commit, while an unclean stop is rare and
-//! its cost is bounded by discarding behind snapshots. And what quick-repair saves is the very walk over all pages that
-//! [`PageCheck::Always`] asks for, because redb says of itself that a plain opening of an altered file may panic.
+//! **Why the default commit, and not quick-repair.** The default commit is one sync. With quick-repair a commit needs
+//! two and writes the record of free pages each time, and gives a fast opening after an unclean stop. Every change waits
+//! for a commit, while an unclean stop is rare, and its cost (one walk over the file) is bounded by discarding behind
+//! snapshots. Besides, what quick-repair saves is the very walk that [`PageCheck::Always`] asks for, because redb says
+//! of itself that a plain opening of an altered file may panic. `FORMAT.md` has the figures; the ignored test
+//! `measure_commits_and_reopening` makes them.
 //!
 //! **Why panics are caught.** For that same reason: redb promises an error for an altered file only where it checks
 //! pages. `sheltered` turns a panic of redb into damage (reading) or poison (writing). Our own code runs outside it.
 
-/// Reading entries, with every check there is.
+// Reading entries, with every check there is.
 mod read;
-/// Calls into redb, whose panics become errors.
+// Calls into redb, whose panics become errors.
 mod shelter;
 
 use std::path::Path;

@@ -44,7 +44,7 @@ impl RedbJournal {
         }
     }
 
-    /// As [`Journal::read_after`]; `each_row` also sees how long each row is.
+    /// As [`crate::journal::Journal::read_after`]; `each_row` also sees how long each row is.
     pub(in crate::journal) fn read(
         &self,
         after: Sequence,

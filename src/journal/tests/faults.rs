@@ -162,7 +162,8 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Prints what the choices in `redb.rs` rest on: commits, and opening after an unclean stop with and without
-/// quick-repair. `cargo test --release --lib journal -- --ignored --nocapture measure`.
+/// quick-repair. Without optimisation the last figures say little: redb then walks the file at every opening, for checks
+/// of its own. `cargo test --release --lib journal -- --ignored --nocapture measure`.
 #[test]
 #[ignore = "measures; run it alone, and with --release"]
 fn measure_commits_and_reopening() {
