@@ -294,6 +294,13 @@ fn entries_moved_dropped_repeated_or_from_elsewhere_are_refused() {
 }
 
 #[test]
+fn an_entry_in_the_wrong_place_is_refused_even_from_somebody_who_has_the_key() {
+    let entry = bytes_of(&token_entry(5));
+    let row = [&entry[..], &links().next(start().chain, &entry).0].concat();
+    assert!(matches!(read(&links(), &row), Err(JournalError::Damaged { at: Sequence(1), .. })));
+}
+
+#[test]
 #[should_panic(expected = "goes on with 3")]
 fn a_gap_in_the_sequences_is_the_writers_error() {
     rows_of(&[token_entry(1), token_entry(2), token_entry(4)]);
