@@ -7,9 +7,36 @@
 //! Which way it falls: a commit that returned an error may or may not be on disk; the journal refuses all work from
 //! then on ([`JournalError::Poisoned`]) and the next start finds out.
 
+// The MACs that chain entries to each other and seal the head.
+mod chain;
+// Entries as bytes, and back.
+pub mod entry;
+// The parts entries are made of, as bytes, and back.
+mod fields;
+// The file: made, found, measured.
+mod file;
+// The head, as it stands in the file.
+mod head;
+// The kinds of change, numbered.
+mod kind;
+// The journal on redb.
+mod redb;
+// Several entries in one value.
+mod row;
+// What a journal holds, counted.
+mod survey;
+#[cfg(test)]
+mod tests;
+
+pub use redb::{Options, PageCheck, RedbJournal};
+pub use survey::Survey;
+
 use crate::domain::{Entry, Epoch, Sequence};
 
-/// The MAC of the last entry, which the next one is chained to. All zero before the first.
+/// The version of the format this program writes and the only one it reads; `journal/FORMAT.md` says what it means.
+pub const FORMAT: u32 = 1;
+
+/// The MAC of the last entry, which the next one is chained to. Before the first, a value that stands for the epoch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
 pub struct ChainHash(pub [u8; 32]);
 

@@ -1,0 +1,340 @@
+//! The journal on redb: this file and the folder beside it are the only ones that run redb's transactions.
+//!
+//! Promises:
+//! * What [`Journal::commit`] returned `Ok` for is synced to disk, all of the batch together with the head that speaks
+//!   of it. Durability is `Immediate`, always.
+//! * A failed write or sync, or a panic inside redb, poisons the journal: every later commit is refused, nothing is
+//!   tried again on the same file, and the next start finds out what is there.
+//! * What is read back is what was committed, in its place, entry by entry, up to the head; or an error.
+//! * A missing, empty, foreign or altered file is an error, never an empty journal.
+//!
+//! It does not keep its own high-water mark: an old file put in place of a new one is found by comparing [`Head`] with
+//! what the service wrote down elsewhere. It does not keep space in reserve for a full disk.
+//!
+//! **Why the default commit, and not quick-repair.** The default commit is one sync. With quick-repair a commit needs
+//! two and writes the record of free pages each time, and gives a fast opening after an unclean stop. Every change waits
+//! for a commit, while an unclean stop is rare, and its cost (one walk over the file) is bounded by discarding behind
+//! snapshots. Besides, what quick-repair saves is the very walk that [`PageCheck::Always`] asks for, because redb says
+//! of itself that a plain opening of an altered file may panic. `FORMAT.md` has the figures; the ignored test
+//! `measure_commits_and_reopening` makes them.
+//!
+//! **Why panics are caught.** For that same reason: redb promises an error for an altered file only where it checks
+//! pages. `sheltered` turns a panic of redb into damage (reading) or poison (writing). Our own code runs outside it.
+
+// Reading entries, with every check there is.
+mod read;
+// Calls into redb, whose panics become errors.
+mod shelter;
+
+use std::path::Path;
+
+use ::redb::backends::FileBackend;
+use ::redb::{Builder, Database, Durability, ReadableDatabase, StorageBackend, Table, TableDefinition};
+
+use self::shelter::{Fault, FaultKind, sheltered};
+use super::chain::{Keys, Links};
+use super::file::{Counted, Length, Making, find};
+use super::head::HeadRow;
+use super::row::{Position, Rows};
+use super::{ChainHash, FORMAT, Head, Journal, JournalError};
+use crate::domain::{Entry, Epoch, Sequence};
+
+/// Rows by the sequence of their first entry.
+const ENTRIES: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("entries");
+/// The head, under [`HEAD_KEY`].
+const HEADS: TableDefinition<'static, u8, &'static [u8]> = TableDefinition::new("head");
+const HEAD_KEY: u8 = 0;
+/// Rows deleted in one journal transaction: at most 16 MiB of usual rows, so that no commit waits long behind one.
+const DISCARD_ROWS_MAX: usize = 256;
+
+/// How the journal uses memory and time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// What redb may keep of the file in memory, in bytes. Default: 32 MiB (redb's own is 1 GiB).
+    pub cache_bytes: usize,
+    /// When to check every page on opening. Default: always.
+    pub page_check: PageCheck,
+}
+
+/// When opening checks every page of the file against redb's checksums and rebuilds its record of free pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PageCheck {
+    /// At every opening: reads the whole file once. An altered record of free pages could otherwise make a commit
+    /// write over entries.
+    Always,
+    /// Only when the file was not closed properly. The entries are still checked one by one when they are read.
+    AfterUncleanStop,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { cache_bytes: 32 << 20, page_check: PageCheck::Always }
+    }
+}
+
+/// A [`Journal`] in one file of redb's. Holding one is holding the file's lock.
+pub struct RedbJournal {
+    database: Database,
+    keys: Keys,
+    links: Links,
+    /// The head as it is on disk.
+    head: HeadRow,
+    /// The rows of the batch in hand; kept for its memory.
+    rows: Rows,
+    /// How long the file is.
+    length: Length,
+    /// Why nothing is done any more.
+    poison: Option<String>,
+}
+
+impl RedbJournal {
+    /// Makes an empty journal, with the mode 0600, under a key nobody else has.
+    ///
+    /// # Durability
+    /// On return the file is synced, and its directory too. A crash before that leaves no file of this name.
+    ///
+    /// # Errors
+    /// [`JournalError::Storage`]: the file exists already, or cannot be made.
+    pub fn create(path: &Path, key: &[u8; 32], epoch: Epoch, options: Options) -> Result<Self, JournalError> {
+        let start = Position { sequence: Sequence::ZERO, chain: Keys::new(key).links(epoch).start };
+        Self::create_from(path, key, epoch, start, options)
+    }
+
+    /// Makes a journal that goes on from `last`, whose MAC is `chain`: what a snapshot knows. Entries up to `last` count
+    /// as discarded.
+    ///
+    /// # Durability
+    /// As [`RedbJournal::create`].
+    ///
+    /// # Errors
+    /// As [`RedbJournal::create`].
+    pub fn create_at(
+        path: &Path,
+        key: &[u8; 32],
+        epoch: Epoch,
+        last: Sequence,
+        chain: ChainHash,
+        options: Options,
+    ) -> Result<Self, JournalError> {
+        Self::create_from(path, key, epoch, Position { sequence: last, chain }, options)
+    }
+
+    fn create_from(
+        path: &Path,
+        key: &[u8; 32],
+        epoch: Epoch,
+        start: Position,
+        options: Options,
+    ) -> Result<Self, JournalError> {
+        let (making, file) = Making::begin(path).map_err(storage)?;
+        let journal = Self::begin(file_backend(file)?, key, epoch, start, options)?;
+        making.finish().map_err(storage)?;
+        Ok(journal)
+    }
+
+    /// Makes an empty journal on any storage, which must be empty: for faults injected by tests.
+    ///
+    /// # Errors
+    /// [`JournalError::Storage`]: the storage is not empty, or failed.
+    pub fn create_on(
+        backend: impl StorageBackend,
+        key: &[u8; 32],
+        epoch: Epoch,
+        options: Options,
+    ) -> Result<Self, JournalError> {
+        let start = Position { sequence: Sequence::ZERO, chain: Keys::new(key).links(epoch).start };
+        Self::begin(backend, key, epoch, start, options)
+    }
+
+    /// Opens a journal that is there.
+    ///
+    /// # Errors
+    /// [`JournalError::Storage`]: the file is missing, empty or unreadable. [`JournalError::InUse`]: another process
+    /// has it. [`JournalError::Format`]: it is no journal, or one of another version. [`JournalError::Damaged`]: it was
+    /// altered, or the key is another. None of them changes an entry.
+    pub fn open(path: &Path, key: &[u8; 32], options: Options) -> Result<Self, JournalError> {
+        Self::open_on(file_backend(find(path).map_err(storage)?)?, key, options)
+    }
+
+    /// Opens a journal on any storage: for faults injected by tests.
+    ///
+    /// # Errors
+    /// As [`RedbJournal::open`].
+    pub fn open_on(backend: impl StorageBackend, key: &[u8; 32], options: Options) -> Result<Self, JournalError> {
+        let (database, length) = database(backend, options, Content::Kept)?;
+        let keys = Keys::new(key);
+        let head = sheltered(|| {
+            let reading = database.begin_read()?;
+            let heads = reading.open_table(HEADS)?;
+            Ok(heads.get(HEAD_KEY)?.map(|bytes| bytes.value().to_vec()))
+        });
+        let head = match head {
+            Ok(Some(bytes)) => HeadRow::decode(&keys, &bytes)?,
+            Ok(None) => return Err(JournalError::Format { found: 0, known: FORMAT }),
+            Err(Fault { kind: FaultKind::NotThere, .. }) => {
+                return Err(JournalError::Format { found: 0, known: FORMAT });
+            }
+            Err(fault) => return Err(fault.at(Sequence::ZERO)),
+        };
+        let links = keys.links(head.epoch);
+        let journal = Self { database, keys, links, head, rows: Rows::default(), length, poison: None };
+        journal.check_ends()?;
+        Ok(journal)
+    }
+
+    fn begin(
+        backend: impl StorageBackend,
+        key: &[u8; 32],
+        epoch: Epoch,
+        start: Position,
+        options: Options,
+    ) -> Result<Self, JournalError> {
+        let (database, length) = database(backend, options, Content::New)?;
+        let keys = Keys::new(key);
+        let links = keys.links(epoch);
+        let head = HeadRow { epoch, end: start, start };
+        let mut journal = Self { database, keys, links, head, rows: Rows::default(), length, poison: None };
+        match journal.write(head, |_, _| Ok(())) {
+            Ok(_) => Ok(journal),
+            Err(JournalError::Poisoned(what)) => Err(JournalError::Storage(what)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One journal transaction: `change` to the rows, and the head with it.
+    fn write(
+        &mut self,
+        head: HeadRow,
+        change: impl FnOnce(&Rows, &mut Table<'_, u64, &'static [u8]>) -> Result<(), ::redb::Error>,
+    ) -> Result<Head, JournalError> {
+        let sealed = head.encode(&self.keys);
+        let written = sheltered(|| {
+            let mut writing = self.database.begin_write()?;
+            writing.set_durability(Durability::Immediate)?;
+            {
+                let mut entries = writing.open_table(ENTRIES)?;
+                change(&self.rows, &mut entries)?;
+                let mut heads = writing.open_table(HEADS)?;
+                heads.insert(HEAD_KEY, sealed.as_slice())?;
+            }
+            // Survives from here on: the rows and the head, together.
+            Ok(writing.commit()?)
+        });
+        match written {
+            Ok(()) => {
+                self.head = head;
+                Ok(head.head())
+            }
+            Err(fault) => Err(self.poisoned(fault.text)),
+        }
+    }
+
+    fn poisoned(&mut self, what: String) -> JournalError {
+        JournalError::Poisoned(self.poison.get_or_insert(what).clone())
+    }
+
+    fn sound(&self) -> Result<(), JournalError> {
+        self.poison.as_ref().map_or(Ok(()), |what| Err(JournalError::Poisoned(what.clone())))
+    }
+}
+
+impl Journal for RedbJournal {
+    fn head(&self) -> Head {
+        self.head.head()
+    }
+
+    fn commit(&mut self, batch: &[Entry]) -> Result<Head, JournalError> {
+        self.sound()?;
+        if batch.is_empty() {
+            return Ok(self.head.head());
+        }
+        let end = self
+            .rows
+            .build(&self.links, self.head.end, batch)
+            .map_err(|error| JournalError::Storage(format!("nothing of the batch was written: {error}")))?;
+        let head = HeadRow { end, ..self.head };
+        let committed = self.write(head, |rows, entries| {
+            for (first, row) in rows.iter() {
+                if entries.insert(first.0, row)?.is_some() {
+                    return Err(::redb::Error::Corrupted(format!("there already is a row {first} beyond the head")));
+                }
+            }
+            Ok(())
+        });
+        self.rows.clear();
+        committed
+    }
+
+    fn read_after(
+        &self,
+        after: Sequence,
+        chain: Option<ChainHash>,
+        visit: &mut dyn FnMut(&Entry, ChainHash) -> Result<(), JournalError>,
+    ) -> Result<Head, JournalError> {
+        self.read(after, chain, &mut |_| (), visit)
+    }
+
+    /// Deletes whole rows, a limited number in one journal transaction. The row `through` stands in stays unless it ends
+    /// there, so the head may say less than was asked for. An error poisons the journal if it came while deleting.
+    fn discard_through(&mut self, through: Sequence) -> Result<(), JournalError> {
+        self.sound()?;
+        while let Some((rows, start)) = self.discardable(through, DISCARD_ROWS_MAX)? {
+            let head = HeadRow { start, ..self.head };
+            self.write(head, |_, entries| rows.iter().try_for_each(|row| Ok(entries.remove(row).map(drop)?)))?;
+        }
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.length.bytes()
+    }
+
+    fn close(self: Box<Self>) -> Result<(), JournalError> {
+        let Self { database, poison, .. } = *self;
+        let closed = sheltered(|| Ok(database.close()?));
+        match poison {
+            Some(what) => Err(JournalError::Poisoned(what)),
+            None => closed.map_err(|fault| JournalError::Storage(fault.text)),
+        }
+    }
+}
+
+/// What the storage holds before redb is let at it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// Nothing: redb makes a new file of it.
+    New,
+    /// A journal. Nothing at all would make redb begin a new one, which must not happen.
+    Kept,
+}
+
+fn database(
+    backend: impl StorageBackend,
+    options: Options,
+    content: Content,
+) -> Result<(Database, Length), JournalError> {
+    let (backend, length) = Counted::new(backend).map_err(storage)?;
+    match (content, length.bytes()) {
+        (Content::Kept, 0) => return Err(storage("the file is empty, which a journal never is; restore it")),
+        (Content::New, 1..) => return Err(storage("the storage of a new journal is not empty")),
+        _ => {}
+    }
+    let mut builder = Builder::new();
+    builder.set_cache_size(options.cache_bytes);
+    builder.set_check_integrity_on_open(options.page_check == PageCheck::Always && content == Content::Kept);
+    let database = sheltered(|| Ok(builder.create_with_backend(backend)?));
+    let database = database.map_err(|fault| match fault.kind {
+        FaultKind::InUse => JournalError::InUse,
+        FaultKind::Foreign => JournalError::Format { found: 0, known: FORMAT },
+        _ => fault.at(Sequence::ZERO),
+    })?;
+    Ok((database, length))
+}
+
+fn file_backend(file: std::fs::File) -> Result<FileBackend, JournalError> {
+    FileBackend::new(file).map_err(storage)
+}
+
+fn storage(what: impl std::fmt::Display) -> JournalError {
+    JournalError::Storage(what.to_string())
+}
