@@ -1,3 +1,5 @@
+#[cfg(feature = "client")]
+pub mod client;
 #[cfg(feature = "server")]
 pub mod clock;
 pub mod domain;
@@ -9,3 +11,5 @@ pub mod journal;
 pub mod server;
 #[cfg(feature = "server")]
 pub mod service;
+#[cfg(feature = "client")]
+pub mod wire;
