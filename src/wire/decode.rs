@@ -16,7 +16,7 @@ use super::message::{
     ActiveFacts, ActiveToken, Answer, Binding, Envelope, ErrorCode, Hello, Item, Leave, Method, Outcome, Registration,
     Request, Revocation, kind, times_from_raw,
 };
-use super::{API_MESSAGE_BYTES_MAX, AUDIENCES_MAX, HEADER_BYTES, MESSAGE_BYTES_MAX};
+use super::{API_MESSAGE_BYTES_MAX, AUDIENCES_MAX, ERROR_TEXT_BYTES_MAX, HEADER_BYTES, MESSAGE_BYTES_MAX};
 
 /// A message that is whole, its body not yet looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -245,7 +245,11 @@ pub fn answer<'b>(raw: &Raw<'b>) -> Read<Answer<'b>> {
         }
         kind::ERROR => {
             let Some(code) = ErrorCode::from_code(detail) else { return bad("an error code that is not known") };
-            Answer::Error { sequence: body.sequence()?, code, text: text(body.rest())? }
+            let sequence = body.sequence()?;
+            if body.0.len() > ERROR_TEXT_BYTES_MAX {
+                return bad("the text of an error has at most 512 bytes");
+            }
+            Answer::Error { sequence, code, text: text(body.rest())? }
         }
         kind::GOING_AWAY => {
             let Some(why) = Leave::ALL.into_iter().find(|why| *why as u8 == detail) else {
