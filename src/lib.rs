@@ -1,17 +1,63 @@
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+
+// The rooms, from the ground up. A room uses what stands above it in this list, never what stands below.
+
+// ---- ground floor: values; in every build ----
+
+pub mod domain;
+
+// ---- what touches the machine ----
+
 #[cfg(feature = "server")]
 pub mod clock;
+
 #[cfg(feature = "server")]
 pub mod disk;
-pub mod domain;
+
 #[cfg(feature = "server")]
+
+// ---- first floor: rooms that do not know each other ----
+
+#[cfg(feature = "server")]
+#[allow(unsafe_code)]
 pub mod index;
+
 #[cfg(feature = "server")]
 pub mod journal;
-#[cfg(feature = "server")]
-pub mod server;
-#[cfg(feature = "server")]
-pub mod service;
+
 #[cfg(feature = "server")]
 pub mod snapshot;
+
+#[cfg(feature = "client")]
+pub mod wire;
+
+// ---- second floor: where they are kept in agreement ----
+
 #[cfg(feature = "server")]
 pub mod store;
+
+// ---- third floor: what we do, in the RFCs' words ----
+
+#[cfg(feature = "server")]
+pub mod service;
+
+// ---- fourth floor: the doors, and the other side of the door ----
+
+#[cfg(feature = "client")]
+pub mod client;
+
+#[cfg(feature = "server")]
+pub mod server;
+
+// ---- roof: running the house ----
+
+#[cfg(feature = "server")]
+
+#[cfg(feature = "server")]
+
+#[cfg(feature = "server")]
+
+#[cfg(feature = "server")]
+
+#[cfg(feature = "server")]

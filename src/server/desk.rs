@@ -1,0 +1,418 @@
+//! Where bytes of the wire and the service meet: whole messages in, answers out. No socket, no wait.
+//!
+//! A desk belongs to one stream. It takes every whole message that has arrived as one batch: the clock is read once,
+//! the revision first, the keys of all questions are computed and their look-ups begun before the first is answered.
+//! Questions are answered on the spot without a lock or an allocation; changes and API requests are started, and their
+//! answers come when they come (`pending.rs`), a bounded number of them at a time.
+//!
+//! Which way it falls: whatever cannot be answered gets an error with a code, never a verdict.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use super::Shared;
+use super::credentials::Callers;
+use super::pending::{self, Pending};
+use super::stats::{DoorStats, RefusedFor};
+use super::tunnel::{ApiRequest, Tunnel};
+use crate::domain::{Denial, Inactive, Revision, Sequence, Timestamp, TokenDigest, TokenKey};
+use crate::index::Pin;
+use crate::service::caller::Caller;
+use crate::service::{Decision, Introspection, PlaceAsked, Refusal, ScopeAsked, Scratch, Service};
+use crate::wire::message::{ActiveFacts, Answer, Binding, Envelope, ErrorCode, Outcome, Request};
+use crate::wire::{Broken, Malformed, Raw, Split, decode, encode};
+
+/// Questions whose look-ups are begun together. Enough to overlap the misses of a full packet, few enough that what was
+/// fetched is still there when it is read.
+const BATCH: usize = 64;
+
+/// Answers are sent once this many bytes of them have gathered, before the rest of a batch is looked at.
+const OUTPUT_BYTES: usize = 64 * 1024;
+
+/// What one stream's questions are answered with.
+pub(super) struct Desk {
+    shared: Shared,
+    tunnel: Tunnel,
+    /// The caller's certificate: looked up again whenever the list of callers is replaced.
+    certificate: Arc<[u8]>,
+    caller: Arc<Caller>,
+    /// The list `caller` was found in.
+    callers: Arc<Callers>,
+    keys: Vec<TokenKey>,
+    scratch: Scratch,
+    tally: Tally,
+    /// Changes and API requests under way.
+    pub(super) pending: Pending,
+}
+
+/// The certificate belongs to no caller (any more).
+#[derive(Debug)]
+pub(super) struct UnknownCaller;
+
+/// What became of a batch.
+#[derive(Debug)]
+pub(super) struct Handled {
+    /// Bytes of input that are done with.
+    pub(super) used: usize,
+    /// The bytes after them cannot be cut into messages.
+    pub(super) broken: Option<Broken>,
+    /// Whole messages are left, because enough answers have gathered.
+    pub(super) unfinished: bool,
+}
+
+impl Desk {
+    pub(super) fn new(
+        shared: Shared,
+        tunnel: Tunnel,
+        certificate: Arc<[u8]>,
+        changes_in_flight_max: usize,
+    ) -> Result<Self, UnknownCaller> {
+        let callers = shared.callers.load_full();
+        let caller = callers.by_certificate(&certificate).ok_or(UnknownCaller)?;
+        Ok(Self {
+            shared,
+            tunnel,
+            certificate,
+            caller,
+            callers,
+            keys: Vec::with_capacity(BATCH),
+            scratch: Scratch::default(),
+            tally: Tally::default(),
+            pending: Pending::new(changes_in_flight_max),
+        })
+    }
+
+    /// Takes note of a replaced list of callers. Costs a comparison of two pointers when it was not.
+    pub(super) fn recognise(&mut self) -> Result<(), UnknownCaller> {
+        if Arc::ptr_eq(&self.shared.callers.load(), &self.callers) {
+            return Ok(());
+        }
+        let callers = self.shared.callers.load_full();
+        self.caller = callers.by_certificate(&self.certificate).ok_or(UnknownCaller)?;
+        self.callers = callers;
+        Ok(())
+    }
+
+    /// How far the list is.
+    pub(super) fn revision(&self) -> Revision {
+        self.shared.service.revision()
+    }
+
+    /// Answers the whole messages at the front of `input` into `output`.
+    pub(super) fn answer(&mut self, input: &[u8], output: &mut Vec<u8>) -> Handled {
+        if matches!(decode::split(input), Ok(Split::Partial)) {
+            return Handled { used: 0, broken: None, unfinished: false };
+        }
+        let started = Instant::now();
+        let now = self.shared.clock.now();
+        let service = self.shared.service.clone();
+        // Read before the pin is taken: what is then seen is at least this new, so no answer claims more than it knows.
+        let at = service.revision();
+        let pin = service.pin();
+        let mut handled = Handled { used: 0, broken: None, unfinished: false };
+        let mut count = 0;
+        loop {
+            let ahead = self.look_ahead(&service, &pin, rest(input, handled.used));
+            if ahead.messages == 0 {
+                handled.broken = ahead.broken;
+                break;
+            }
+            let mut keys = std::mem::take(&mut self.keys);
+            let mut next_key = keys.drain(..);
+            for _ in 0..ahead.messages {
+                let Ok(Split::Whole(raw, length)) = decode::split(rest(input, handled.used)) else { break };
+                let key = decode::digest_of(&raw).and_then(|_| next_key.next());
+                self.one(&service, &pin, at, now, key, &raw, output);
+                handled.used += length;
+                count += 1;
+                if output.len() >= OUTPUT_BYTES {
+                    handled.unfinished = true;
+                    break;
+                }
+            }
+            drop(next_key);
+            self.keys = keys;
+            if handled.unfinished {
+                break;
+            }
+        }
+        drop(pin);
+        let door = &self.shared.stats.quic;
+        self.tally.pour_into(door);
+        if count > 0 {
+            let spent = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            door.latency.record(spent / count, count);
+        }
+        handled
+    }
+
+    /// Computes the keys of the coming questions and begins their look-ups.
+    fn look_ahead(&mut self, service: &Service, pin: &Pin<'_>, input: &[u8]) -> Ahead {
+        self.keys.clear();
+        let mut ahead = Ahead { messages: 0, broken: None };
+        let mut at = 0;
+        while ahead.messages < BATCH {
+            match decode::split(rest(input, at)) {
+                Ok(Split::Whole(raw, length)) => {
+                    if let Some(digest) = decode::digest_of(&raw) {
+                        self.keys.push(service.key(&TokenDigest::from_bytes(*digest)));
+                    }
+                    at += length;
+                    ahead.messages += 1;
+                }
+                Ok(Split::Partial) => break,
+                Err(broken) => {
+                    ahead.broken = Some(broken);
+                    break;
+                }
+            }
+        }
+        service.prefetch(pin, &self.keys);
+        ahead
+    }
+
+    /// Answers one message. `key` belongs to the digest in it, if it has one.
+    #[expect(clippy::too_many_arguments, reason = "what is the same for a whole batch is worked out once for it")]
+    fn one(
+        &mut self,
+        service: &Service,
+        pin: &Pin<'_>,
+        at: Revision,
+        now: Timestamp,
+        key: Option<TokenKey>,
+        raw: &Raw<'_>,
+        output: &mut Vec<u8>,
+    ) {
+        let envelope = match decode::request(raw) {
+            Ok(envelope) => envelope,
+            Err(malformed) => {
+                let code = match malformed {
+                    Malformed::Kind(_) => ErrorCode::UnknownMessage,
+                    Malformed::Body(_) => ErrorCode::Malformed,
+                };
+                self.tally.refused(RefusedFor::Malformed);
+                return encode::error(output, raw.id, at.sequence, code, &malformed.to_string());
+            }
+        };
+        let Envelope { id, least, request } = envelope;
+        if let Some(Err(refusal)) = least.map(|least| service.reached(least)) {
+            return self.refuse(output, id, at.sequence, refusal);
+        }
+        // A question has a digest, and a digest has a key: the message would not have been read otherwise.
+        let key_of = |digest: &TokenDigest| key.unwrap_or_else(|| service.key(digest));
+        match request {
+            Request::CheckNumbers { digest, scope, place } => {
+                let key = key_of(&digest);
+                let decision =
+                    service.check(pin, &self.caller, key, ScopeAsked::Position(scope), PlaceAsked::Number(place), now);
+                self.checked(output, id, at.sequence, decision);
+            }
+            Request::CheckNames { digest, scope, place } => {
+                let key = key_of(&digest);
+                let decision =
+                    service.check(pin, &self.caller, key, ScopeAsked::Name(scope), PlaceAsked::Name(place), now);
+                self.checked(output, id, at.sequence, decision);
+            }
+            Request::Introspect { digest, place } => {
+                let key = key_of(&digest);
+                match service.introspect(pin, &self.caller, key, place, now, &mut self.scratch) {
+                    Ok(introspection) => {
+                        let outcome = write_introspection(output, id, at.sequence, &introspection);
+                        self.tally.introspected(outcome);
+                    }
+                    Err(refusal) => self.refuse(output, id, at.sequence, refusal),
+                }
+            }
+            Request::ResolveScope(scope) => {
+                let number = service.scope_position(pin, scope).map(|position| u32::from(position.number()));
+                write(output, id, &Answer::Resolved { sequence: at.sequence, number });
+            }
+            Request::ResolvePlace(place) => {
+                // Whether a place exists is told to nobody who may not ask about it.
+                let workspace = place.split_once('/').map_or(place, |(workspace, _)| workspace);
+                if !self.caller.may_ask_about(workspace) {
+                    return self.refuse(output, id, at.sequence, Refusal::MayNotAskThere);
+                }
+                let number = service.place_number(pin, place);
+                write(output, id, &Answer::Resolved { sequence: at.sequence, number });
+            }
+            Request::Catalogue { from } => {
+                let page = service.scopes();
+                let total = u16::try_from(page.rows.len()).unwrap_or(u16::MAX);
+                let rows = page.rows.iter().skip(usize::from(from)).map(|row| (row.name.as_str(), row.retired));
+                if let Err(error) = encode::names(output, id, page.revision.sequence, from, total, rows) {
+                    encode::error(output, id, at.sequence, ErrorCode::Unavailable, &error.to_string());
+                }
+            }
+            Request::Register(registration) => match pending::registration(&registration) {
+                Ok(request) => self.change(output, id, at.sequence, request, now),
+                Err(text) => encode::error(output, id, at.sequence, ErrorCode::Invalid, &text),
+            },
+            Request::Revoke(revocation) => {
+                self.change(output, id, at.sequence, pending::revocation(revocation), now);
+            }
+            Request::Api { method, path, body } => {
+                if !self.pending.has_room() {
+                    return self.busy(output, id, at.sequence);
+                }
+                let request = ApiRequest { method, path: path.to_owned(), body: body.to_vec() };
+                let (answering, runtime) = self.tunnel.ask(self.shared.clone(), self.caller.clone(), request, now);
+                self.pending.start_api(id, answering, runtime);
+            }
+        }
+    }
+
+    fn change(
+        &mut self,
+        output: &mut Vec<u8>,
+        id: u32,
+        at: Sequence,
+        request: crate::service::request::ChangeRequest,
+        now: Timestamp,
+    ) {
+        if !self.pending.has_room() {
+            return self.busy(output, id, at);
+        }
+        self.pending.start_change(id, self.shared.service.clone(), self.caller.clone(), request, now);
+    }
+
+    fn busy(&mut self, output: &mut Vec<u8>, id: u32, at: Sequence) {
+        self.tally.refused(RefusedFor::Overload);
+        let text = "too many changes and API requests of this stream are unanswered; wait for one";
+        encode::error(output, id, at, ErrorCode::Busy, text);
+    }
+
+    /// Writes what became of a change or an API request.
+    pub(super) fn finish(&mut self, output: &mut Vec<u8>, finished: pending::Finished) {
+        let sequence = self.shared.service.revision().sequence;
+        pending::write(output, sequence, finished, &self.shared.stats);
+    }
+
+    fn checked(&mut self, output: &mut Vec<u8>, id: u32, at: Sequence, decision: Result<Decision, Refusal>) {
+        let outcome = match decision {
+            Ok(Decision::Allowed) => {
+                self.tally.allowed += 1;
+                Outcome::Allowed
+            }
+            Ok(Decision::Denied(denial)) => {
+                self.tally.denied(denial);
+                Outcome::Denied(denial)
+            }
+            Ok(Decision::Inactive(reason)) => {
+                self.tally.inactive(reason);
+                Outcome::Inactive
+            }
+            Err(refusal) => return self.refuse(output, id, at, refusal),
+        };
+        encode::checked(output, id, at, outcome);
+    }
+
+    fn refuse(&mut self, output: &mut Vec<u8>, id: u32, at: Sequence, refusal: Refusal) {
+        let (code, reason) = match refusal {
+            Refusal::MayNotAsk => (ErrorCode::Forbidden, RefusedFor::Rights),
+            Refusal::MayNotAskThere => (ErrorCode::ForbiddenPlace, RefusedFor::Rights),
+            Refusal::Behind => (ErrorCode::Behind, RefusedFor::Behind),
+            Refusal::NotReady => (ErrorCode::NotReady, RefusedFor::NotReady),
+        };
+        self.tally.refused(reason);
+        encode::error(output, id, at, code, &refusal.to_string());
+    }
+}
+
+/// What a look ahead found.
+struct Ahead {
+    messages: usize,
+    broken: Option<Broken>,
+}
+
+fn rest(bytes: &[u8], from: usize) -> &[u8] {
+    bytes.get(from..).unwrap_or_default()
+}
+
+/// Appends an answer whose size is fixed, which always fits.
+fn write(output: &mut Vec<u8>, id: u32, answer: &Answer<'_>) {
+    let written = encode::answer(output, id, answer);
+    debug_assert!(written.is_ok(), "{written:?}");
+}
+
+/// Writes an introspection; says why it was inactive, if it was.
+fn write_introspection(
+    output: &mut Vec<u8>,
+    id: u32,
+    sequence: Sequence,
+    introspection: &Introspection<'_>,
+) -> Option<Inactive> {
+    let token = match introspection {
+        Introspection::Inactive(reason) => {
+            encode::inactive(output, id, sequence);
+            return Some(*reason);
+        }
+        Introspection::Active(token) => token,
+    };
+    use crate::domain::Confirmation;
+    let facts = ActiveFacts {
+        sequence,
+        handle: token.handle,
+        grant: token.grant,
+        times: token.times,
+        everywhere: token.everywhere,
+        subject: token.subject,
+        client: token.client,
+        binding: token.confirmation.as_ref().map(|confirmation| match confirmation {
+            Confirmation::Certificate(hash) => Binding::Certificate(*hash),
+            Confirmation::DpopKey(hash) => Binding::DpopKey(*hash),
+            Confirmation::Other(json) => Binding::Other(json),
+        }),
+    };
+    if let Err(error) = encode::active(output, id, &facts, token.audience(), token.places()) {
+        encode::error(output, id, sequence, ErrorCode::Unavailable, &error.to_string());
+    }
+    None
+}
+
+/// What a batch counted, added to the shared numbers once for all of it.
+#[derive(Default)]
+struct Tally {
+    introspected: u64,
+    allowed: u64,
+    inactive: [u64; Inactive::ALL.len()],
+    denied: [u64; Denial::ALL.len()],
+    refused: [u64; RefusedFor::ALL.len()],
+}
+
+impl Tally {
+    fn introspected(&mut self, inactive: Option<Inactive>) {
+        match inactive {
+            Some(reason) => self.inactive(reason),
+            None => self.introspected += 1,
+        }
+    }
+
+    fn inactive(&mut self, reason: Inactive) {
+        self.inactive[reason as usize] += 1;
+    }
+
+    fn denied(&mut self, reason: Denial) {
+        self.denied[reason as usize - 1] += 1;
+    }
+
+    fn refused(&mut self, reason: RefusedFor) {
+        self.refused[reason as usize] += 1;
+    }
+
+    fn pour_into(&mut self, door: &DoorStats) {
+        let denied: u64 = self.denied.iter().sum();
+        let pour = |from: &mut u64, into: &std::sync::atomic::AtomicU64| {
+            if *from != 0 {
+                into.fetch_add(std::mem::take(from), Relaxed);
+            }
+        };
+        pour(&mut (self.introspected + self.allowed + denied), &door.active);
+        self.introspected = 0;
+        pour(&mut self.allowed, &door.allowed);
+        self.inactive.iter_mut().zip(&door.inactive).for_each(|(from, into)| pour(from, into));
+        self.denied.iter_mut().zip(&door.denied).for_each(|(from, into)| pour(from, into));
+        self.refused.iter_mut().zip(&door.refused).for_each(|(from, into)| pour(from, into));
+    }
+}
