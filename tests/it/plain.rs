@@ -10,8 +10,8 @@ use tokenscope::domain::access::{
 };
 use tokenscope::domain::{
     Access, Among, Change, ClientId, Denial, Entry, Expiry, GrantId, Inactive, NewGrant, NewToken, Place, PolicyEntry,
-    PolicyMode, Reach, ScopeCatalogue, ScopeMask, Sequence, SubjectId, Switch, Target, Timestamp, TokenDigest, TokenKey,
-    TokenTimes, WorkspaceId,
+    PolicyMode, Reach, ScopeCatalogue, ScopeMask, Sequence, SubjectId, Switch, Target, Timestamp, TokenDigest,
+    TokenKey, TokenTimes, WorkspaceId,
 };
 use tokenscope::service::Decision;
 use tokenscope::service::report::{ListOf, PolicyRow};
@@ -292,8 +292,7 @@ impl Facts {
             ListOf::Client(whom) => grant.grant.client.as_str() == whom,
             ListOf::Grant(which) => grant.grant.id == *which,
         };
-        let ageless =
-            TokenTimes { issued: Timestamp::MAX, not_before: Timestamp::ZERO, expiry: Expiry::Never };
+        let ageless = TokenTimes { issued: Timestamp::MAX, not_before: Timestamp::ZERO, expiry: Expiry::Never };
         let alive = move |grant: &&Grant| self.token_facts(grant, ageless, false).verdict(now).is_ok();
         self.grants.values().filter(belongs).filter(alive)
     }

@@ -145,9 +145,7 @@ impl Scribe {
             RevokeTarget::SubjectClient(subject, client) => Target::SubjectClient(subject, self.known(client)?),
             RevokeTarget::Subject(subject) => Target::Subject(subject),
             RevokeTarget::Client(client) => Target::Client(self.known(client)?),
-            RevokeTarget::WorkspaceClient(workspace, client) => {
-                Target::WorkspaceClient(workspace, self.known(client)?)
-            }
+            RevokeTarget::WorkspaceClient(workspace, client) => Target::WorkspaceClient(workspace, self.known(client)?),
             RevokeTarget::IssuedBefore(mark, among) => {
                 let among = match among {
                     Among::Client(client) => Among::Client(self.known(client)?),

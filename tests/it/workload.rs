@@ -108,10 +108,10 @@ pub fn steps(dice: &mut Dice, length: usize) -> Vec<Step> {
     let mut now = Timestamp::from_raw(START);
     let mut steps: Vec<Step> = foundation().into_iter().map(|change| (change, now)).collect();
     let mut made = Made::default();
-    // Most subjects are members of most workspaces from the start, so that grants are worth something.
+    // Some are members from the start, so that grants are worth something.
     for who in SUBJECTS {
-        for at in WORKSPACES {
-            if dice.chance(60) {
+        for at in PLACES {
+            if dice.chance(30) {
                 steps.push((ChangeRequest::AddMember(subject(who), place(at)), now));
             }
         }
@@ -128,13 +128,23 @@ pub fn steps(dice: &mut Dice, length: usize) -> Vec<Step> {
 pub struct Made {
     grants: usize,
     tokens: usize,
+    /// Who left last, and what; half of those who come somewhere come back there.
+    left: Option<(SubjectId, Place)>,
 }
 
 impl Made {
     fn any(&mut self, dice: &mut Dice, now: Timestamp) -> ChangeRequest {
         match dice.below(100) {
-            0..12 => ChangeRequest::AddMember(a_subject(dice), a_place(dice)),
-            12..18 => ChangeRequest::RemoveMember(a_subject(dice), a_place(dice)),
+            0..11 => {
+                let back = self.left.take().filter(|_| dice.chance(50));
+                let (who, at) = back.unwrap_or_else(|| (a_subject(dice), a_place(dice)));
+                ChangeRequest::AddMember(who, at)
+            }
+            11..18 => {
+                let (who, at) = (a_subject(dice), a_place(dice));
+                self.left = Some((who.clone(), at.clone()));
+                ChangeRequest::RemoveMember(who, at)
+            }
             18..30 => self.grant(dice, now),
             30..58 => self.token(dice, now),
             58..64 => ChangeRequest::ExtendGrant(self.a_grant(dice), access(dice)),
@@ -149,7 +159,7 @@ impl Made {
 
     /// A change that can only take away.
     pub fn tightening(dice: &mut Dice, now: Timestamp) -> ChangeRequest {
-        let made = Self { grants: GRANTS, tokens: TOKENS };
+        let made = Self { grants: GRANTS, tokens: TOKENS, left: None };
         match dice.below(10) {
             0..5 => made.revocation(dice, now),
             5 => ChangeRequest::RemoveMember(a_subject(dice), a_place(dice)),
@@ -174,8 +184,7 @@ impl Made {
             return policy(dice);
         }
         self.grants += 1;
-        let expiry =
-            if dice.chance(80) { Expiry::Never } else { Expiry::At(now.plus(dice.between(20, 900) as u32)) };
+        let expiry = if dice.chance(80) { Expiry::Never } else { Expiry::At(now.plus(dice.between(20, 900) as u32)) };
         ChangeRequest::MakeGrant {
             subject: a_subject(dice),
             client: client(dice.pick(&CLIENTS)),
@@ -217,12 +226,15 @@ impl Made {
             10 => RevokeTarget::Subject(a_subject(dice)),
             11 => RevokeTarget::Client(client(dice.pick(&CLIENTS))),
             12..14 => RevokeTarget::WorkspaceClient(a_workspace(dice), client(dice.pick(&CLIENTS))),
-            _ => RevokeTarget::IssuedBefore(now.minus(dice.below(90) as u32), match dice.below(7) {
-                0 => Among::All,
-                1..3 => Among::Subject(a_subject(dice)),
-                3..5 => Among::Client(an_app(dice)),
-                _ => Among::Grant(self.a_grant(dice)),
-            }),
+            _ => RevokeTarget::IssuedBefore(
+                now.minus(dice.below(90) as u32),
+                match dice.below(7) {
+                    0 => Among::All,
+                    1..3 => Among::Subject(a_subject(dice)),
+                    3..5 => Among::Client(an_app(dice)),
+                    _ => Among::Grant(self.a_grant(dice)),
+                },
+            ),
         })
     }
 
