@@ -6,11 +6,13 @@
 
 mod dice;
 mod face;
+mod hazards;
 mod lessons;
 mod model;
 mod plain;
 mod properties;
 mod scribe;
 mod shrink;
+mod twin;
 mod workload;
 mod world;

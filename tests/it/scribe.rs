@@ -39,10 +39,6 @@ impl Scribe {
         }
     }
 
-    pub fn catalogue(&self) -> &ScopeCatalogue {
-        &self.catalogue
-    }
-
     /// What `request` comes to, without doing it.
     pub fn read(&self, request: &ChangeRequest) -> Result<Change, ChangeError> {
         use ChangeRequest as Ask;
