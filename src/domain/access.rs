@@ -406,7 +406,8 @@ impl PlaceFacts {
             }
             match self.admits(pair.covers, pair.since) {
                 Ok(()) => return Ok(()),
-                Err(reason) => denial = reason,
+                // Whatever the order of the pairs, the one that came furthest gives the reason.
+                Err(reason) => denial = denial.max(reason),
             }
         }
         Err(denial)

@@ -36,3 +36,6 @@ pub use place::Place;
 pub use scope::{ScopeCatalogue, ScopeMask, ScopePosition};
 pub use time::{Expiry, Timestamp};
 pub use token::{Confirmation, TokenTimes};
+
+#[cfg(test)]
+mod tests;

@@ -226,7 +226,9 @@ impl ScopeCatalogue {
     pub fn alias(&mut self, alias: &str, of: &str) -> Result<(), ScopeError> {
         check_scope_name(alias)?;
         let meaning = self.meaning(of).ok_or_else(|| ScopeError::Unknown { name: of.into() })?;
-        match self.meaning(alias) {
+        // An alias of a withdrawn scope is unknown to questions but still taken: it must not come to mean another.
+        let known = if alias == WILDCARD { Some(Meaning::Wildcard) } else { self.names.get(alias).copied() };
+        match known {
             Some(known) if known == meaning => return Ok(()),
             Some(_) => return Err(ScopeError::AlreadyTaken { name: alias.into() }),
             None => {}
