@@ -1,0 +1,308 @@
+//! Every limit of the service, in one table: name, unit, default, bounds, reason.
+//!
+//! The table makes the struct [`Limits`] that the rooms' options are filled from, the section `[limits]` of the
+//! configuration file, and the page `LIMITS.md` beside this file; a test holds the page to the table. Reaching a limit
+//! is an ordinary, counted event: whoever enforces one says so in its own documentation.
+
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
+
+use super::words;
+
+/// What a limit counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unit {
+    /// Things: a bare number.
+    Count,
+    /// Bytes: `64KiB`.
+    Bytes,
+    /// Time: `250ms`.
+    Time,
+}
+
+impl Unit {
+    /// The value as it stands in a configuration file, quotes included.
+    pub fn write(self, value: u64) -> String {
+        match self {
+            Self::Count => value.to_string(),
+            Self::Bytes => format!("\"{}\"", words::size_words(value)),
+            Self::Time => format!("\"{}\"", words::duration_words(Duration::from_millis(value))),
+        }
+    }
+
+    /// The word for the table.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Bytes => "bytes",
+            Self::Time => "time",
+        }
+    }
+}
+
+/// One line of the table. Values are counts, bytes or milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// The key in `[limits]`.
+    pub key: &'static str,
+    /// What is counted.
+    pub unit: Unit,
+    /// What holds if the key is not given.
+    pub default: u64,
+    /// The smallest value that is accepted.
+    pub least: u64,
+    /// The largest value that is accepted.
+    pub most: u64,
+    /// What it bounds and why it has this default; one sentence or two.
+    pub reason: &'static str,
+}
+
+macro_rules! kind {
+    (Count) => {
+        u32
+    };
+    (Bytes) => {
+        usize
+    };
+    (Time) => {
+        Duration
+    };
+}
+
+/// Milliseconds, bytes or a count as the type the field has. The bounds of the table keep every value within it.
+trait Field: Copy {
+    fn of(value: u64) -> Self;
+    fn value(self) -> u64;
+}
+
+impl Field for u32 {
+    fn of(value: u64) -> Self {
+        Self::try_from(value).unwrap_or(Self::MAX)
+    }
+
+    fn value(self) -> u64 {
+        u64::from(self)
+    }
+}
+
+impl Field for usize {
+    fn of(value: u64) -> Self {
+        Self::try_from(value).unwrap_or(Self::MAX)
+    }
+
+    fn value(self) -> u64 {
+        self as u64
+    }
+}
+
+impl Field for Duration {
+    fn of(value: u64) -> Self {
+        Self::from_millis(value)
+    }
+
+    fn value(self) -> u64 {
+        u64::try_from(self.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+macro_rules! limits {
+    ($($name:ident: $unit:ident = $default:expr, $least:expr => $most:expr, $reason:literal;)*) => {
+        /// The limits in force.
+        #[derive(Clone, PartialEq, Eq, Debug)]
+        pub struct Limits {
+            $(#[doc = $reason] pub $name: kind!($unit),)*
+        }
+
+        /// The table, in the order of the page.
+        pub const ROWS: &[Row] = &[$(Row {
+            key: stringify!($name),
+            unit: Unit::$unit,
+            default: $default,
+            least: $least,
+            most: $most,
+            reason: $reason,
+        },)*];
+
+        /// The keys, in the order of the table.
+        const KEYS: &[&str] = &[$(stringify!($name),)*];
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($name: Field::of($default),)* }
+            }
+        }
+
+        impl Limits {
+            /// The value in force of the limit `key`, as in [`Row`]; `None` if there is no such limit.
+            pub fn value(&self, key: &str) -> Option<u64> {
+                match key {
+                    $(stringify!($name) => Some(Field::value(self.$name)),)*
+                    _ => None,
+                }
+            }
+
+            fn set(&mut self, key: &str, value: u64) {
+                match key {
+                    $(stringify!($name) => self.$name = Field::of(value),)*
+                    _ => {}
+                }
+            }
+        }
+    };
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const SECOND: u64 = 1_000;
+const HOUR: u64 = 3_600 * SECOND;
+
+limits! {
+    quic_connections: Count = 1_024, 1 => 1_000_000,
+        "QUIC connections at once. Together with the windows below it bounds memory: connections x (receive + send window).";
+    quic_connections_per_caller: Count = 64, 1 => 1_000_000,
+        "QUIC connections of one caller at once. One broken caller must not take the places of the others.";
+    quic_connections_per_address: Count = 64, 1 => 1_000_000,
+        "QUIC connections from one IP address at once. API servers behind one translated address still fit.";
+    quic_handshakes: Count = 256, 1 => 65_536,
+        "QUIC handshakes at once. Above it, new peers must first prove their address (Retry), then they are ignored.";
+    quic_incoming_bytes: Bytes = 16 * KIB, 4 * KIB => MIB,
+        "Bytes kept of one connection attempt before it is accepted. A handshake is smaller; a flood is not.";
+    quic_handshake_deadline: Time = 3 * SECOND, 100 => 60 * SECOND,
+        "From the first packet to the end of the handshake. Slower peers give their place to others.";
+    quic_first_request_deadline: Time = 10 * SECOND, 100 => 600 * SECOND,
+        "From the end of the handshake to the first stream. A connection nobody uses is a place taken.";
+    quic_idle_timeout: Time = 15 * SECOND, SECOND => 600 * SECOND,
+        "Silence after which a connection is given up. Clients send keep-alives well below it.";
+    quic_connection_age: Time = HOUR, SECOND => 168 * HOUR,
+        "The longest life of a connection. A certificate that has expired or was withdrawn stops working within this time.";
+    quic_streams: Count = 128, 1 => 65_536,
+        "Streams of one connection at once. Questions share streams, so a few are enough.";
+    quic_stream_window_bytes: Bytes = 64 * KIB, 16 * KIB => 16 * MIB,
+        "Bytes of one stream that may arrive unread. At least the largest message.";
+    quic_receive_window_bytes: Bytes = MIB, 64 * KIB => 64 * MIB,
+        "Bytes of one connection that may arrive unread. The transport's own default has no bound.";
+    quic_send_window_bytes: Bytes = MIB, 64 * KIB => 64 * MIB,
+        "Bytes of one connection that may be sent and not confirmed. A slow reader is cut off, not buffered.";
+    message_bytes: Bytes = 16 * KIB, KIB => MIB,
+        "The largest message of the native protocol. A larger one is refused by its announced length, before it is read.";
+    message_questions: Count = 256, 1 => 4_096,
+        "Questions in one message. One message must not hold up a connection's other work for long.";
+    in_flight_per_connection: Count = 4_096, 1 => 65_536,
+        "Requests of one connection that are not answered yet. Beyond it the door stops reading, which slows the caller.";
+    https_connections: Count = 1_024, 1 => 1_000_000,
+        "HTTPS connections at once.";
+    https_connections_per_address: Count = 256, 1 => 1_000_000,
+        "HTTPS connections from one IP address at once. Gateways open many, and stand behind one address.";
+    https_handshake_deadline: Time = 3 * SECOND, 100 => 60 * SECOND,
+        "From the accepted connection to the end of the TLS handshake.";
+    https_header_deadline: Time = 5 * SECOND, 100 => 60 * SECOND,
+        "To read the head of a request. A slow sender is disconnected.";
+    https_body_deadline: Time = 5 * SECOND, 100 => 60 * SECOND,
+        "To read the body of a request.";
+    https_idle_timeout: Time = 60 * SECOND, SECOND => HOUR,
+        "Silence after which an HTTPS connection is closed.";
+    https_header_bytes: Bytes = 16 * KIB, 8 * KIB => 256 * KIB,
+        "The head of a request. Larger than any token together with the headers of a proxy.";
+    https_body_bytes: Bytes = 16 * KIB, KIB => 16 * MIB,
+        "The body of a form. A token is 4 KiB at most.";
+    https_admin_body_bytes: Bytes = MIB, KIB => 64 * MIB,
+        "The body of a request to /v1/. Grants with many places are larger than forms.";
+    https_streams: Count = 128, 1 => 4_096,
+        "Requests of one HTTP/2 connection at once.";
+    admin_connections: Count = 16, 1 => 1_024,
+        "Connections to the admin listener at once. A scraper and two probes need three.";
+    admin_deadline: Time = 5 * SECOND, 100 => 60 * SECOND,
+        "To read the head of a request on the admin listener, and the longest life of a connection there that is silent.";
+    caller_questions_per_second: Count = 1_000_000, 1 => 1_000_000_000,
+        "Questions of one caller in a second, over all its connections. Stops one caller from starving the others.";
+    refused_credentials_per_second: Count = 10, 1 => 1_000_000,
+        "Wrong credentials from one IP address in a second. Guessing secrets must be hopeless, not merely unlikely.";
+    changes_waiting: Count = 4_096, 16 => 1_000_000,
+        "Changes that wait for the one writer. Beyond it the answer is busy, at once.";
+    batch_changes: Count = 1_024, 1 => 65_536,
+        "Changes that are made durable together. Larger batches are faster and hold up the first change longer.";
+    journal_cache_bytes: Bytes = 32 * MIB, 4 * MIB => 1_024 * MIB,
+        "Memory for the journal's pages. It is only appended to while serving, so a little is enough.";
+    list_rows: Count = 1_000, 1 => 100_000,
+        "Rows of a list in one answer.";
+}
+
+impl<'de> serde::Deserialize<'de> for Limits {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Table;
+
+        impl<'de> Visitor<'de> for Table {
+            type Value = Limits;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table of limits")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Limits, A::Error> {
+                let mut limits = Limits::default();
+                while let Some(row) = map.next_key_seed(Key)? {
+                    limits.set(row.key, map.next_value_seed(Value(row))?);
+                }
+                Ok(limits)
+            }
+        }
+
+        deserializer.deserialize_map(Table)
+    }
+}
+
+/// A key of the table; the error of an unknown one points at the key.
+struct Key;
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = &'static Row;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        let key = <String as serde::Deserialize>::deserialize(deserializer)?;
+        ROWS.iter().find(|row| row.key == key).ok_or_else(|| D::Error::unknown_field(&key, KEYS))
+    }
+}
+
+/// A value within the bounds of its row.
+struct Value(&'static Row);
+
+impl<'de> DeserializeSeed<'de> for Value {
+    type Value = u64;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<u64, D::Error> {
+        let Self(row) = self;
+        let text = |deserializer| <String as serde::Deserialize>::deserialize(deserializer);
+        let value = match row.unit {
+            Unit::Count => <u64 as serde::Deserialize>::deserialize(deserializer)?,
+            Unit::Bytes => words::parse_size(&text(deserializer)?).map_err(D::Error::custom)?,
+            Unit::Time => {
+                let duration = words::parse_duration(&text(deserializer)?).map_err(D::Error::custom)?;
+                Field::value(duration)
+            }
+        };
+        if (row.least..=row.most).contains(&value) {
+            return Ok(value);
+        }
+        let (least, most) = (row.unit.write(row.least), row.unit.write(row.most));
+        Err(D::Error::custom(format!("limits.{} must be between {least} and {most}", row.key)))
+    }
+}
+
+/// The page `LIMITS.md`.
+pub fn page() -> String {
+    let mut page = String::from(
+        "# Limits\n\nEvery limit of the service: the key in the section `[limits]`, its default, the values that are \
+         accepted, and\nwhat it is for. This page is made from the table in `limits.rs`; a test holds them together.\n\n\
+         | key | unit | default | least | most | what it bounds, and why |\n| --- | --- | --- | --- | --- | --- |\n",
+    );
+    for row in ROWS {
+        let word = |value| row.unit.write(value).replace('"', "");
+        let (default, least, most) = (word(row.default), word(row.least), word(row.most));
+        let unit = row.unit.as_str();
+        // Writing to a String cannot fail.
+        let _ = writeln!(page, "| `{}` | {unit} | {default} | {least} | {most} | {} |", row.key, row.reason);
+    }
+    page
+}
