@@ -10,6 +10,8 @@ pub mod index;
 #[cfg(feature = "server")]
 pub mod journal;
 #[cfg(feature = "server")]
+pub mod metrics;
+#[cfg(feature = "server")]
 pub mod secrets;
 #[cfg(feature = "server")]
 pub mod server;

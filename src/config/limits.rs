@@ -159,38 +159,52 @@ const SECOND: u64 = 1_000;
 const HOUR: u64 = 3_600 * SECOND;
 
 limits! {
+    quic_threads: Count = 1, 1 => 64,
+        "Threads of the QUIC door, each with a runtime and a socket of its own. One for each core that should serve.";
     quic_connections: Count = 1_024, 1 => 1_000_000,
-        "QUIC connections at once. Together with the windows below it bounds memory: connections x (receive + send window).";
+        "QUIC connections at once. It bounds memory: connections x (receive + send window + streams x 2 x stream buffer).";
     quic_connections_per_caller: Count = 64, 1 => 1_000_000,
         "QUIC connections of one caller at once. One broken caller must not take the places of the others.";
     quic_connections_per_address: Count = 64, 1 => 1_000_000,
         "QUIC connections from one IP address at once. API servers behind one translated address still fit.";
-    quic_handshakes: Count = 256, 1 => 65_536,
-        "QUIC handshakes at once. Above it, new peers must first prove their address (Retry), then they are ignored.";
+    quic_retry_handshakes: Count = 128, 1 => 65_536,
+        "Handshakes at once from which on new peers must first prove their address (Retry). Spoofed floods end here.";
+    quic_incoming: Count = 1_024, 1 => 65_536,
+        "Handshakes that wait to be looked at, for one thread. More are dropped without an answer.";
     quic_incoming_bytes: Bytes = 16 * KIB, 4 * KIB => MIB,
-        "Bytes kept of one connection attempt before it is accepted. A handshake is smaller; a flood is not.";
+        "Bytes kept of one waiting handshake. A real one is smaller; a flood is not.";
+    quic_incoming_bytes_total: Bytes = 8 * MIB, 64 * KIB => 256 * MIB,
+        "Bytes kept of all waiting handshakes.";
     quic_handshake_deadline: Time = 3 * SECOND, 100 => 60 * SECOND,
         "From the first packet to the end of the handshake. Slower peers give their place to others.";
-    quic_first_request_deadline: Time = 10 * SECOND, 100 => 600 * SECOND,
+    quic_first_request_deadline: Time = SECOND, 100 => 600 * SECOND,
         "From the end of the handshake to the first stream. A connection nobody uses is a place taken.";
+    quic_partial_message_deadline: Time = 5 * SECOND, 100 => 60 * SECOND,
+        "How long half a message may stay half. A slow sender holds a buffer.";
+    quic_write_deadline: Time = 5 * SECOND, 100 => 60 * SECOND,
+        "How long answers may wait for a caller that does not read them, before it is cut off.";
+    quic_leave_grace: Time = 5 * SECOND, 0 => 600 * SECOND,
+        "How long a caller that was asked to leave may take.";
     quic_idle_timeout: Time = 15 * SECOND, SECOND => 600 * SECOND,
         "Silence after which a connection is given up. Clients send keep-alives well below it.";
     quic_connection_age: Time = HOUR, SECOND => 168 * HOUR,
         "The longest life of a connection. A certificate that has expired or was withdrawn stops working within this time.";
-    quic_streams: Count = 128, 1 => 65_536,
-        "Streams of one connection at once. Questions share streams, so a few are enough.";
+    quic_streams: Count = 16, 1 => 65_536,
+        "Streams of one connection at once. They live long and carry many requests each, so a few are enough.";
+    quic_stream_buffer_bytes: Bytes = 64 * KIB, 16 * KIB => 16 * MIB,
+        "What the input or output buffer of one stream may keep between two batches.";
     quic_stream_window_bytes: Bytes = 64 * KIB, 16 * KIB => 16 * MIB,
-        "Bytes of one stream that may arrive unread. At least the largest message.";
+        "Bytes of one stream that may arrive unread. About 1,400 checks.";
     quic_receive_window_bytes: Bytes = MIB, 64 * KIB => 64 * MIB,
         "Bytes of one connection that may arrive unread. The transport's own default has no bound.";
     quic_send_window_bytes: Bytes = MIB, 64 * KIB => 64 * MIB,
         "Bytes of one connection that may be sent and not confirmed. A slow reader is cut off, not buffered.";
-    message_bytes: Bytes = 16 * KIB, KIB => MIB,
-        "The largest message of the native protocol. A larger one is refused by its announced length, before it is read.";
-    message_questions: Count = 256, 1 => 4_096,
-        "Questions in one message. One message must not hold up a connection's other work for long.";
-    in_flight_per_connection: Count = 4_096, 1 => 65_536,
-        "Requests of one connection that are not answered yet. Beyond it the door stops reading, which slows the caller.";
+    quic_socket_buffer_bytes: Bytes = 4 * MIB, 64 * KIB => 256 * MIB,
+        "Socket buffers of the QUIC door, each way. The kernel may grant less (net.core.rmem_max).";
+    in_flight_per_stream: Count = 1_024, 1 => 65_536,
+        "Questions a caller should have unanswered on one stream; told to it when it connects.";
+    changes_in_flight_per_stream: Count = 64, 1 => 4_096,
+        "Changes and reports unanswered on one stream. One more is busy.";
     https_connections: Count = 1_024, 1 => 1_000_000,
         "HTTPS connections at once.";
     https_connections_per_address: Count = 256, 1 => 1_000_000,

@@ -1,8 +1,8 @@
 //! Certificates and keys, read and checked before anything uses them.
 //!
 //! Certificate and key are two files, and whoever replaces them writes one after the other. So both are read, and only
-//! a pair that matches is ever used; on reload a mismatch keeps the old pair. What is read is kept as DER: each door
-//! makes its own TLS configuration of it.
+//! a pair that matches is ever used; on reload a mismatch keeps the old pair. Each door makes its own TLS configuration
+//! of what was read.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use zeroize::Zeroizing;
 
 use super::{ConfigError, Tls};
 use crate::certs;
@@ -28,6 +29,12 @@ pub struct Material {
     pub key: PrivateKeyDer<'static>,
     /// The authorities that sign callers' certificates; never empty.
     pub client_ca: Arc<RootCertStore>,
+    /// The chain as it stands in its file.
+    pub chain_pem: Vec<u8>,
+    /// The private key as it stands in its file; wiped when dropped.
+    pub key_pem: Zeroizing<Vec<u8>>,
+    /// The authorities of callers as they stand in their file.
+    pub client_ca_pem: Vec<u8>,
     /// When the server's certificate ends; `None` if it cannot be told.
     pub not_after: Option<Timestamp>,
     /// SHA-256 over the three files: changes when any of them does.
@@ -47,6 +54,9 @@ impl Clone for Material {
             chain: self.chain.clone(),
             key: self.key.clone_key(),
             client_ca: self.client_ca.clone(),
+            chain_pem: self.chain_pem.clone(),
+            key_pem: self.key_pem.clone(),
+            client_ca_pem: self.client_ca_pem.clone(),
             not_after: self.not_after,
             fingerprint: self.fingerprint,
         }
@@ -86,7 +96,16 @@ impl Material {
         }
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(all.finish().as_ref());
-        Ok(Self { chain, key, client_ca: Arc::new(roots), not_after, fingerprint })
+        Ok(Self {
+            chain,
+            key,
+            client_ca: Arc::new(roots),
+            chain_pem: certificate.bytes.to_vec(),
+            key_pem: key_file.bytes.clone(),
+            client_ca_pem: authorities.bytes.to_vec(),
+            not_after,
+            fingerprint,
+        })
     }
 }
 
@@ -94,24 +113,18 @@ impl Material {
 struct File {
     key: &'static str,
     path: PathBuf,
-    bytes: Vec<u8>,
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        use zeroize::Zeroize;
-        self.bytes.zeroize();
-    }
+    bytes: Zeroizing<Vec<u8>>,
 }
 
 impl File {
     fn read(key: &'static str, path: &Path) -> Result<Self, ConfigError> {
-        let mut file = Self { key, path: path.to_owned(), bytes: Vec::new() };
+        let mut file = Self { key, path: path.to_owned(), bytes: Zeroizing::default() };
         let size = std::fs::metadata(path).map_err(|e| file.wrong(&format!("cannot be read: {e}")))?.len();
         if size > PEM_BYTES_MAX {
             return Err(file.wrong(&format!("has {size} bytes; that is no PEM file of certificates")));
         }
-        file.bytes = std::fs::read(path).map_err(|e| file.wrong(&format!("cannot be read: {e}")))?;
+        let bytes = std::fs::read(path).map_err(|e| file.wrong(&format!("cannot be read: {e}")))?;
+        file.bytes = Zeroizing::new(bytes);
         Ok(file)
     }
 

@@ -455,9 +455,6 @@ impl Config {
         if server.drain_wait > Duration::from_secs(300) || server.drain_deadline > Duration::from_secs(3_600) {
             return key("server.drain_deadline", "drain_wait is at most 5m and drain_deadline at most 1h".to_owned());
         }
-        if limits.quic_stream_window_bytes < limits.message_bytes {
-            return key("limits.quic_stream_window_bytes", "must hold one message (limits.message_bytes)".to_owned());
-        }
         if limits.quic_receive_window_bytes < limits.quic_stream_window_bytes {
             let what = "must be at least limits.quic_stream_window_bytes".to_owned();
             return key("limits.quic_receive_window_bytes", what);

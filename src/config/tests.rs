@@ -110,13 +110,12 @@ fn a_bad_value_is_refused_where_it_stands() {
         (LEAST.replace("https://id.example", "https://"), ["4:10", "must be an https:// URL"]),
         (LEAST.replace("\"data\"", "\"\""), ["3:12", "a path cannot be empty"]),
         (LEAST.replace("\"data\"", "data"), ["3:12", "string values must be quoted"]),
-        (format!("{LEAST}[limits]\nmessage_bytes = \"1MB\""), ["10:17", "`1MB` is not a size"]),
+        (format!("{LEAST}[limits]\nquic_send_window_bytes = \"1MB\""), ["10:26", "`1MB` is not a size"]),
         (
-            format!("{LEAST}[limits]\nmessage_bytes = \"1GiB\""),
-            ["10:17", "limits.message_bytes must be between \"1KiB\" and \"1MiB\""],
+            format!("{LEAST}[limits]\nquic_send_window_bytes = \"1GiB\""),
+            ["10:26", "limits.quic_send_window_bytes must be between \"64KiB\" and \"64MiB\""],
         ),
         (format!("{LEAST}[limits]\nquic_streams = 0"), ["10:16", "limits.quic_streams must be between 1 and 65536"]),
-        (format!("{LEAST}[limits]\nmessage_bytes = \"128KiB\""), ["quic_stream_window_bytes", "must hold one message"]),
         (
             format!("{LEAST}[limits]\nquic_receive_window_bytes = \"64KiB\"\nquic_stream_window_bytes = \"1MiB\""),
             ["10:1", "at least limits.quic_stream"],
@@ -289,7 +288,7 @@ fn the_sample_is_accepted_and_says_the_defaults() {
 #[test]
 fn what_is_in_force_is_printed_without_secrets_and_can_be_read_back() {
     let config = with(&format!(
-        "[limits]\nmessage_bytes = \"8KiB\"\n[[caller]]\nname = \"a\"\nsecret_sha256 = \"{HASH}\"\n\
+        "[limits]\nhttps_body_bytes = \"8KiB\"\n[[caller]]\nname = \"a\"\nsecret_sha256 = \"{HASH}\"\n\
          administer = \"all\"\n[[caller]]\nname = \"b\"\ncertificate_name = \"b.example\"\n\
          ask = {{ audiences = [\"x\"], workspaces = \"all\" }}\nrevoke = {{ own_tokens_of = \"b\" }}\n"
     ))
