@@ -1,4 +1,6 @@
 #[cfg(feature = "server")]
+pub mod admin;
+#[cfg(feature = "server")]
 pub mod certs;
 #[cfg(feature = "server")]
 pub mod clock;
