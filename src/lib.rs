@@ -6,6 +6,8 @@ pub mod certs;
 pub mod clock;
 #[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
+pub mod daemon;
 pub mod domain;
 #[cfg(feature = "server")]
 pub mod index;

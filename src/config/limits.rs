@@ -206,41 +206,37 @@ limits! {
     changes_in_flight_per_stream: Count = 64, 1 => 4_096,
         "Changes and reports unanswered on one stream. One more is busy.";
     https_connections: Count = 1_024, 1 => 1_000_000,
-        "HTTPS connections at once.";
-    https_connections_per_address: Count = 256, 1 => 1_000_000,
-        "HTTPS connections from one IP address at once. Gateways open many, and stand behind one address.";
+        "HTTPS connections at once. One more is closed unanswered.";
     https_handshake_deadline: Time = 3 * SECOND, 100 => 60 * SECOND,
-        "From the accepted connection to the end of the TLS handshake.";
-    https_header_deadline: Time = 5 * SECOND, 100 => 60 * SECOND,
-        "To read the head of a request. A slow sender is disconnected.";
-    https_body_deadline: Time = 5 * SECOND, 100 => 60 * SECOND,
+        "From the accepted connection to the end of the TLS handshake. Honest ones take milliseconds.";
+    https_first_request_deadline: Time = 5 * SECOND, 100 => 60 * SECOND,
+        "From the handshake to the head of the first request. Whoever says nothing gives its place to others.";
+    https_head_deadline: Time = 75 * SECOND, SECOND => HOUR,
+        "To the end of the next request's head. It is the keep-alive time too, so longer than common proxies' 60 s.";
+    https_body_deadline: Time = 10 * SECOND, 100 => 60 * SECOND,
         "To read the body of a request.";
-    https_idle_timeout: Time = 60 * SECOND, SECOND => HOUR,
-        "Silence after which an HTTPS connection is closed.";
-    https_header_bytes: Bytes = 16 * KIB, 8 * KIB => 256 * KIB,
-        "The head of a request. Larger than any token together with the headers of a proxy.";
-    https_body_bytes: Bytes = 16 * KIB, KIB => 16 * MIB,
-        "The body of a form. A token is 4 KiB at most.";
-    https_admin_body_bytes: Bytes = MIB, KIB => 64 * MIB,
-        "The body of a request to /v1/. Grants with many places are larger than forms.";
+    https_connection_age: Time = HOUR, SECOND => 168 * HOUR,
+        "The longest life of a connection. It bounds how long an expired certificate is believed.";
     https_streams: Count = 128, 1 => 4_096,
         "Requests of one HTTP/2 connection at once.";
+    https_head_bytes: Bytes = 16 * KIB, 8 * KIB => 256 * KIB,
+        "The head of a request. Larger than any token together with the headers of a proxy.";
+    https_form_bytes: Bytes = 16 * KIB, 4 * KIB => MIB,
+        "The body of a form. A token of 4 KiB, percent-encoded, fits.";
+    https_api_bytes: Bytes = 64 * KIB, 4 * KIB => 64 * KIB,
+        "The body of a request to /v1/. A batch of 256 questions fits.";
+    https_requests_per_second: Count = 50_000, 1 => 100_000_000,
+        "Requests of one caller in a second at the HTTPS door. Stops a caller that has gone mad, no honest one.";
     admin_connections: Count = 16, 1 => 1_024,
         "Connections to the admin listener at once. A scraper and two probes need three.";
     admin_deadline: Time = 5 * SECOND, 100 => 60 * SECOND,
         "To read the head of a request on the admin listener, and the longest life of a connection there that is silent.";
-    caller_questions_per_second: Count = 1_000_000, 1 => 1_000_000_000,
-        "Questions of one caller in a second, over all its connections. Stops one caller from starving the others.";
-    refused_credentials_per_second: Count = 10, 1 => 1_000_000,
-        "Wrong credentials from one IP address in a second. Guessing secrets must be hopeless, not merely unlikely.";
     changes_waiting: Count = 4_096, 16 => 1_000_000,
         "Changes that wait for the one writer. Beyond it the answer is busy, at once.";
     batch_changes: Count = 1_024, 1 => 65_536,
         "Changes that are made durable together. Larger batches are faster and hold up the first change longer.";
     journal_cache_bytes: Bytes = 32 * MIB, 4 * MIB => 1_024 * MIB,
         "Memory for the journal's pages. It is only appended to while serving, so a little is enough.";
-    list_rows: Count = 1_000, 1 => 100_000,
-        "Rows of a list in one answer.";
 }
 
 impl<'de> serde::Deserialize<'de> for Limits {

@@ -88,7 +88,7 @@ pub struct Server {
     /// TCP address of `/metrics`, `/livez` and `/readyz`: plain HTTP, no credentials, so keep it private.
     #[serde(default = "default_admin", deserialize_with = "parse::address")]
     pub admin_address: SocketAddr,
-    /// The issuer, `iss`: an https URL without query and fragment (RFC 8414, section 2).
+    /// The issuer, `iss`: an https URL without query and fragment (RFC 8414, section 2), kept byte for byte.
     #[serde(deserialize_with = "parse::https_url")]
     pub issuer: String,
     /// Where callers reach the HTTPS door, if that is not the issuer.
@@ -352,9 +352,9 @@ impl Config {
         self.keys.secrets.clone().unwrap_or_else(|| self.server.data_dir.join("secrets"))
     }
 
-    /// Where callers reach the HTTPS door: `base_url`, or the issuer.
+    /// Where callers reach the HTTPS door: `base_url`, or the issuer; without a slash at its end.
     pub fn base_url(&self) -> &str {
-        self.server.base_url.as_deref().unwrap_or(&self.server.issuer)
+        self.server.base_url.as_deref().unwrap_or(&self.server.issuer).trim_end_matches('/')
     }
 
     /// The callers with their credentials and rights.
@@ -373,6 +373,9 @@ impl Config {
     /// A file is missing, unreadable, no PEM, or does not match.
     pub fn check(&self, now: Timestamp) -> Result<Checked, ConfigError> {
         let material = Material::read(&self.tls)?;
+        tracing_subscriber::EnvFilter::builder()
+            .parse(&self.log.filter)
+            .map_err(|e| self.wrong("log.filter", &format!("`{}` is no filter: {e}", self.log.filter)))?;
         let data_dir = &self.server.data_dir;
         if data_dir.exists() && !data_dir.is_dir() {
             let what = format!("{} is not a directory", data_dir.display());

@@ -47,17 +47,17 @@ pub(super) fn prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Token
 pub(super) fn https_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     text(deserializer, |text| {
         let host = text.strip_prefix("https://").unwrap_or_default();
-        let plain = text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#' | b'"' | b'\\'));
+        let plain = text.bytes().all(|b| b.is_ascii_graphic() && !b"\"\\<>^`{|}?#".contains(&b));
         let named = !host.is_empty() && !host.starts_with(['/', ':']);
         if named && plain && text.len() <= 512 {
-            return Ok(text.trim_end_matches('/').to_owned());
+            return Ok(text.to_owned());
         }
         Err(format!("`{}` must be an https:// URL without query and fragment", text.escape_default()))
     })
 }
 
 pub(super) fn some_https_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    https_url(deserializer).map(Some)
+    https_url(deserializer).map(|url| Some(url.trim_end_matches('/').to_owned()))
 }
 
 pub(super) fn audiences<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Audience>, D::Error> {

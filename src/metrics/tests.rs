@@ -274,5 +274,5 @@ fn the_page_of_metrics_is_the_table() {
         return;
     }
     let written = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/metrics/METRICS.md"));
-    assert_eq!(written.unwrap_or_default(), page, "run this test once with TOKENSCOPE_BLESS=1");
+    assert!(written.unwrap_or_default() == page, "the table has changed: run this test once with TOKENSCOPE_BLESS=1");
 }
