@@ -2,13 +2,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
+/// Names and values, as written.
+type Labels = Vec<(String, String)>;
+
 /// A page of the text format, taken apart.
 #[derive(Default)]
 struct Page {
     types: BTreeMap<String, String>,
     helps: BTreeSet<String>,
     /// Name, labels as written, value.
-    samples: Vec<(String, Vec<(String, String)>, f64)>,
+    samples: Vec<(String, Labels, f64)>,
 }
 
 impl Page {
@@ -72,7 +75,7 @@ impl Page {
     #[track_caller]
     fn check_histograms(&self) {
         for family in self.types.iter().filter(|(_, kind)| *kind == "histogram").map(|(name, _)| name) {
-            let mut rows: BTreeMap<Vec<(String, String)>, Vec<(f64, f64)>> = BTreeMap::new();
+            let mut rows: BTreeMap<Labels, Vec<_>> = BTreeMap::new();
             for (_, labels, value) in self.samples.iter().filter(|(name, ..)| *name == format!("{family}_bucket")) {
                 let (bound, rest): (Vec<_>, Vec<_>) = labels.iter().cloned().partition(|(name, _)| name == "le");
                 let bound = bound[0].1.replace("+Inf", "inf").parse().expect("a bound");
@@ -91,8 +94,7 @@ impl Page {
 
     fn value(&self, name: &str, labels: &[(String, String)]) -> Option<f64> {
         let sorted = |labels: &[(String, String)]| labels.iter().cloned().collect::<BTreeSet<_>>();
-        let is =
-            |(other, with, _): &&(String, Vec<(String, String)>, f64)| other == name && sorted(with) == sorted(labels);
+        let is = |(other, with, _): &&(String, Labels, f64)| other == name && sorted(with) == sorted(labels);
         self.samples.iter().find(is).map(|(.., value)| *value)
     }
 
