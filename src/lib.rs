@@ -1,5 +1,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![doc = include_str!("ARCHITECTURE.md")]
 
 // The rooms, from the ground up. A room uses what stands above it in this list, never what stands below.
 
@@ -16,6 +18,7 @@ pub mod clock;
 pub mod disk;
 
 #[cfg(feature = "server")]
+pub mod secrets;
 
 // ---- first floor: rooms that do not know each other ----
 
@@ -53,11 +56,16 @@ pub mod server;
 // ---- roof: running the house ----
 
 #[cfg(feature = "server")]
+pub mod metrics;
 
 #[cfg(feature = "server")]
+pub mod admin;
 
 #[cfg(feature = "server")]
+pub mod config;
 
 #[cfg(feature = "server")]
+pub mod certs;
 
 #[cfg(feature = "server")]
+pub mod daemon;
