@@ -3,8 +3,12 @@
 //! A door takes bytes from a socket, finds out who the caller is, calls the service, and writes the answer. The two
 //! doors (QUIC and HTTPS) share what stands in [`Shared`].
 
+/// The admin API as JSON, whichever door carries it.
+pub mod api;
 /// Who a certificate, a secret or a bearer token belongs to.
 pub mod credentials;
+/// The HTTPS door.
+pub mod http;
 /// What the doors have counted.
 pub mod stats;
 
