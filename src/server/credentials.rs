@@ -72,6 +72,11 @@ impl Callers {
         self.list.iter().find(|(caller, _)| caller.id.as_str() == id).map(|(caller, _)| caller.clone())
     }
 
+    /// What each of them shows, in order; for telling truly which methods work.
+    pub fn shows(&self) -> impl Iterator<Item = &CredentialsOf> {
+        self.list.iter().map(|(_, shows)| shows)
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.list.len()

@@ -5,10 +5,14 @@
 
 /// How many connections may be in.
 mod admission;
+/// The admin API as JSON, whichever door carries it.
+pub mod api;
 /// Who a certificate, a secret or a bearer token belongs to.
 pub mod credentials;
 /// Where the native protocol's bytes and the service meet.
 mod desk;
+/// The HTTPS door.
+pub mod http;
 /// Changes of a stream that are under way.
 mod pending;
 /// The QUIC door.
