@@ -20,6 +20,9 @@ pub mod disk;
 #[cfg(feature = "server")]
 pub mod secrets;
 
+#[cfg(feature = "server")]
+pub mod tally;
+
 // ---- first floor: rooms that do not know each other ----
 
 #[cfg(feature = "server")]

@@ -42,7 +42,7 @@ fn the_least_configuration_has_every_default() {
     assert_eq!((&config.tls.certificate, &config.tls.key), (&at("server.pem"), &at("server.key")));
     assert_eq!(config.tls.client_ca, at("ca.pem"));
     assert_eq!(config.secrets_path(), at("data/secrets"));
-    assert_eq!(config.server.quic_address, "127.0.0.1:7662".parse().expect("address"));
+    assert_eq!(config.server.quic_address, "127.0.0.1:7662".parse::<std::net::SocketAddr>().expect("address"));
     assert_eq!(config.server.https_address, config.server.quic_address);
     assert_eq!(config.base_url(), "https://id.example");
     let slash = parse(&LEAST.replace("id.example", "id.example/")).expect("accepted");

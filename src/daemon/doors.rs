@@ -4,7 +4,6 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 
-use super::StartError;
 use crate::config::{Config, Material};
 use crate::secrets::Secrets;
 use crate::server::stats::Door;
@@ -48,19 +47,4 @@ pub struct Opening<'a> {
     pub shared: &'a Shared,
     /// When it ends.
     pub shutdown: &'a Shutdown,
-}
-
-/// Opens every door. All of them, or none: what was opened before a failure is dropped.
-///
-/// This is the one place where the daemon meets the doors. Without a door there is nothing to serve, and the daemon
-/// refuses to run.
-///
-/// WIRING: once `server::quic`, `server::tls` and `server::http` are in the tree, this body becomes
-/// `super::open::open_doors(opening).await`, and `mod open` in `mod.rs` loses its `cfg`.
-///
-/// # Errors
-/// [`StartError::Door`] names the door and what was wrong.
-pub async fn open_doors(opening: Opening<'_>) -> Result<Vec<Box<dyn OpenDoor>>, StartError> {
-    let _ = opening;
-    Ok(Vec::new())
 }

@@ -19,12 +19,12 @@ pub mod doors;
 /// Where log lines go.
 pub mod logs;
 mod notify;
-// Waits for the doors; see `doors::open_doors`.
-#[cfg(any())]
 mod open;
 mod running;
 /// TERM, INT and HUP as messages.
 pub mod signals;
+/// The store as the daemon holds it.
+pub mod store;
 
 #[cfg(test)]
 mod tests;
@@ -49,7 +49,8 @@ use crate::secrets::{Secrets, SecretsError};
 use crate::server::credentials::Callers;
 use crate::server::stats::{Door, Stats};
 use crate::server::{Phase, Shared};
-use doors::{OpenDoor, Opening, open_doors};
+use doors::{OpenDoor, Opening};
+use open::open_doors;
 use running::{Running, Watched};
 use signals::Told;
 

@@ -10,6 +10,12 @@ use super::id::{IdError, Slash, WorkspaceId, check_id};
 /// The longest written place: two ids and a slash, in bytes.
 pub const PLACE_BYTES_MAX: usize = 2 * super::id::ID_BYTES_MAX + 1;
 
+/// Whether `text` is the written form of a place; allocates nothing.
+pub fn is_place(text: &str) -> bool {
+    let is_id = |part: &str| check_id(part, "the place", Slash::Refused).is_ok();
+    text.split_once('/').map_or_else(|| is_id(text), |(workspace, project)| is_id(workspace) && is_id(project))
+}
+
 /// A workspace (`1579`), or a project in one (`1579/4021`), in its written form.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place(Box<str>);

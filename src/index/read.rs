@@ -382,8 +382,12 @@ impl<'i> Pin<'i> {
         }
     }
 
-    /// The place with this written form, whether any change named it or not.
+    /// The place with this written form, whether any change named it or not. A text that cannot be a place is one where
+    /// nobody has anything.
     pub fn spot(&self, place: &str) -> Spot {
+        if !crate::domain::place::is_place(place) {
+            return Spot { workspace: None, place: None, is_project: false };
+        }
         let workspace = place.split_once('/').map(|(workspace, _)| workspace);
         Spot {
             workspace: self.place_number(workspace.unwrap_or(place)),
@@ -406,15 +410,20 @@ impl<'i> Pin<'i> {
     }
 
     /// The places a subject was ever a member of, with what became of it; the latest first.
-    pub fn memberships(&self, subject: u32) -> impl Iterator<Item = (u32, MemberFacts)> + use<'i> {
-        let tables = self.tables();
+    pub fn memberships(&self, subject: u32) -> impl Iterator<Item = (u32, MemberFacts)> + use<'_, 'i> {
+        let (tables, guard) = (self.tables(), &self.guard);
         let first = tables.subjects.row(subject).map_or(0, |row| unpack(row[2].load(Ordering::Acquire)).1);
         let mut next = first;
         std::iter::from_fn(move || {
             let row = tables.members.rows.row(next.checked_sub(1)?)?;
             next = row[3].load(Ordering::Acquire) as u32;
             let (_, place) = unpack(row[0].load(Ordering::Relaxed));
-            Some((place, Tables::member_row(row)))
+            let mut member = Tables::member_row(row);
+            // Leaving the workspace ended the memberships of its projects, without a word in their rows.
+            let around = tables.workspace_of(place).filter(|around| *around != place);
+            let left = around.map_or(Sequence::ZERO, |around| tables.member(subject, around, guard).removed);
+            member.live = member.live && member.added > left;
+            Some((place, member))
         })
     }
 

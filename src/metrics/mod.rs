@@ -23,7 +23,8 @@ use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use crate::domain::{Denial, Inactive};
-use crate::server::stats::{Door, DoorStats, LATENCY_BUCKETS, Latency, RefusedFor, Stats};
+use crate::server::stats::{Door, DoorStats, RefusedFor, Stats};
+use crate::tally::{BATCH_BUCKETS, BatchSizes, LATENCY_BUCKETS, Latency};
 
 /// What kind of number a metric is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,30 +103,6 @@ table! {
     RELOAD_OK = Gauge "tokenscope_config_last_reload_successful" [""] "1 if the last reload was taken over (or none was tried), 0 if the old configuration was kept.";
     RELOAD_TIME = Gauge "tokenscope_config_last_reload_timestamp_seconds" [""] "When the configuration in force was read.";
     PANICS = Counter "tokenscope_panics_total" [""] "Tasks that panicked; each cost one connection.";
-}
-
-/// Upper bounds of the histogram of batch sizes: 1, 2, 4, … 65,536, the last without bound.
-pub const BATCH_BUCKETS: usize = 17;
-
-/// How many changes were made durable together. Bumped by the writer, read at a scrape.
-#[derive(Debug, Default)]
-pub struct BatchSizes {
-    buckets: [AtomicU64; BATCH_BUCKETS + 1],
-    sum: AtomicU64,
-}
-
-impl BatchSizes {
-    /// Counts one batch of `changes` changes.
-    pub fn record(&self, changes: u64) {
-        let bucket = changes.saturating_sub(1).checked_ilog2().map_or(0, |log| log as usize + 1);
-        self.buckets[bucket.min(BATCH_BUCKETS)].fetch_add(1, Relaxed);
-        self.sum.fetch_add(changes, Relaxed);
-    }
-
-    /// Counts per bucket (not cumulative; the last has no bound), and the sum.
-    pub fn read(&self) -> ([u64; BATCH_BUCKETS + 1], u64) {
-        (std::array::from_fn(|i| self.buckets[i].load(Relaxed)), self.sum.load(Relaxed))
-    }
 }
 
 /// A histogram as plain numbers.

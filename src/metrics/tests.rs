@@ -78,7 +78,7 @@ impl Page {
             let mut rows: BTreeMap<Labels, Vec<_>> = BTreeMap::new();
             for (_, labels, value) in self.samples.iter().filter(|(name, ..)| *name == format!("{family}_bucket")) {
                 let (bound, rest): (Vec<_>, Vec<_>) = labels.iter().cloned().partition(|(name, _)| name == "le");
-                let bound = bound[0].1.replace("+Inf", "inf").parse().expect("a bound");
+                let bound: f64 = bound[0].1.replace("+Inf", "inf").parse().expect("a bound");
                 rows.entry(rest).or_default().push((bound, *value));
             }
             assert!(!rows.is_empty(), "{family} has no buckets");

@@ -1,11 +1,11 @@
 //! What the doors have counted: plain numbers, bumped where things happen, read by whoever scrapes.
 //!
-//! Nothing here knows Prometheus. Latency goes into a fixed log-linear array, so that a histogram can never grow; it is
-//! recorded once for a batch, with the number of questions in it.
+//! Nothing here knows Prometheus. Latency is recorded once for a batch, with the number of questions in it.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use crate::domain::{Denial, Inactive};
+pub use crate::tally::{LATENCY_BUCKETS, Latency};
 
 /// Which door answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,35 +80,6 @@ impl RefusedFor {
             Self::Behind => "behind",
             Self::NotReady => "not_ready",
         }
-    }
-}
-
-/// Upper bounds of the latency buckets, in nanoseconds: 1 µs to 8.4 s, doubling, the last without bound.
-pub const LATENCY_BUCKETS: usize = 24;
-
-/// Answer times of one door.
-#[derive(Debug, Default)]
-pub struct Latency {
-    buckets: [AtomicU64; LATENCY_BUCKETS + 1],
-    sum_ns: AtomicU64,
-}
-
-impl Latency {
-    /// The upper bound of bucket `i`, in nanoseconds.
-    pub const fn bound_ns(i: usize) -> u64 {
-        1_000 << i
-    }
-
-    /// Records that `count` questions took `ns` nanoseconds each.
-    pub fn record(&self, ns: u64, count: u64) {
-        let bucket = (ns.saturating_sub(1) / 1_000).checked_ilog2().map_or(0, |log| log as usize + 1);
-        self.buckets[bucket.min(LATENCY_BUCKETS)].fetch_add(count, Relaxed);
-        self.sum_ns.fetch_add(ns.saturating_mul(count), Relaxed);
-    }
-
-    /// Counts per bucket (not cumulative; the last has no bound), and the sum in nanoseconds.
-    pub fn read(&self) -> ([u64; LATENCY_BUCKETS + 1], u64) {
-        (std::array::from_fn(|i| self.buckets[i].load(Relaxed)), self.sum_ns.load(Relaxed))
     }
 }
 

@@ -180,6 +180,19 @@ fn steadily<T>(pin: &Pin<'_>, mut ask: impl FnMut() -> T) -> T {
     ask()
 }
 
+/// What the token will have at a place that its subject joins later.
+fn elsewhere(pin: &Pin<'_>, alive: &Alive<'_>) -> ScopeMask {
+    let everywhere = |sum: ScopeMask, pair: crate::index::PairRecord| match pair.place {
+        None => sum.union(pair.scopes),
+        Some(_) => sum,
+    };
+    let granted = pin.pairs(&alive.grant).fold(ScopeMask::EMPTY, everywhere);
+    match alive.token.narrowed_pairs(pin) {
+        None => granted,
+        Some(narrowed) => granted.intersection(narrowed.fold(ScopeMask::EMPTY, everywhere)),
+    }
+}
+
 /// The places of a token and what is effective there, into `places`. Returns what is allowed at every one of them.
 fn effective_places(pin: &Pin<'_>, alive: &Alive<'_>, ask: &AskRight, places: &mut Vec<PlaceScopes>) -> ScopeMask {
     places.clear();
@@ -213,6 +226,11 @@ fn effective_places(pin: &Pin<'_>, alive: &Alive<'_>, ask: &AskRight, places: &m
     }
     for (place, member) in pin.memberships(alive.grant.subject) {
         consider(place, member.live);
+    }
+    // "Wherever the subject is a member" includes places to come: there only the pairs that say so count.
+    let to_come = elsewhere(pin, alive);
+    if !to_come.is_empty() {
+        everywhere = Some(everywhere.map_or(to_come, |all| all.intersection(to_come)));
     }
     // A project with nothing beyond its workspace says nothing new.
     let listed = |places: &[PlaceScopes], place: Option<u32>| {

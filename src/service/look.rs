@@ -180,7 +180,7 @@ impl Service {
         pin.for_each_token(|token| {
             let Ok(at) = rows.binary_search_by_key(&token.grant, |row| row.id.number()) else { return };
             rows[at].last_used = rows[at].last_used.max(token.last_used(now));
-            if alive(&pin, token.key, None, now).is_ok() {
+            if !token.revoked && !token.times.expiry.has_passed(now) {
                 rows[at].tokens += 1;
             }
         });

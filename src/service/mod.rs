@@ -80,6 +80,11 @@ impl Service {
         Self { index, committer, shared: Arc::new(Fixed { epoch, pepper, options }) }
     }
 
+    /// The index below: for whoever writes it down or counts in it.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
     /// The right to look into the index for a moment; holds nothing up, must not be held across a wait.
     pub fn pin(&self) -> Pin<'_> {
         self.index.pin()

@@ -32,6 +32,8 @@ pub struct SnapshotOutcome {
     pub bytes: u64,
     /// How long it took, with verification.
     pub took: Duration,
+    /// When it was finished, by the service's clock at its beginning.
+    pub finished: Timestamp,
 }
 
 /// Writes snapshots and tidies behind them. One at a time. Cheap to clone.
@@ -111,7 +113,7 @@ impl Checkpoints {
         };
         write_mark(&inner.dir, &inner.keys, HighWater { revision, highest_now: now })?;
         self.forget()?;
-        let outcome = SnapshotOutcome { revision, name, bytes: written, took: begun.elapsed() };
+        let outcome = SnapshotOutcome { revision, name, bytes: written, took: begun.elapsed(), finished: now };
         *last = Some(outcome.clone());
         Ok(outcome)
     }

@@ -15,5 +15,5 @@ mod writer;
 mod tests;
 
 pub use checkpoint::{Checkpoints, SnapshotOutcome};
-pub use recovery::{JOURNAL_NAME, Keys, OpenError, Opened, Recovered, open};
-pub use writer::{CommitError, Committed, Committer, Control, Limits, Receipt, WriterStats, start};
+pub use recovery::{JOURNAL_NAME, Keys, OpenError, Opened, Recovered, belongs_to_a_store, open};
+pub use writer::{CommitError, Committed, Committer, Control, KINDS, Limits, Receipt, WriterStats, start};

@@ -24,6 +24,11 @@ use crate::snapshot::{self, SnapshotError};
 
 /// The name of the journal's file in the data directory.
 pub const JOURNAL_NAME: &str = "journal.redb";
+/// Whether a file of this name is part of a store: where one is, an empty journal would be a loss.
+pub fn belongs_to_a_store(name: &str) -> bool {
+    name == MARK_NAME || snapshot::parse_file_name(name).is_some()
+}
+
 /// The name of the high-water mark's file.
 const MARK_NAME: &str = "high-water";
 /// Threads that verify a snapshot ahead of the one that fills the index.

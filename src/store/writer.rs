@@ -24,6 +24,7 @@ use crate::domain::{
 };
 use crate::index::{Admitted, Reject, Writer as IndexWriter};
 use crate::journal::{Head, Journal, JournalError, entry};
+use crate::tally::{BatchSizes, Latency};
 
 /// Limits of the writer.
 #[derive(Clone, Copy, Debug)]
@@ -135,19 +136,33 @@ struct Queues {
     stop: bool,
 }
 
+/// The kinds of changes that are told apart in numbers.
+pub const KINDS: [&str; 7] = ["client", "scope", "member", "policy", "grant", "token", "revocation"];
+
+/// The place of a change's kind in [`KINDS`].
+fn kind(change: &Change) -> usize {
+    match change {
+        Change::RegisterClient(_) | Change::SwitchClient(..) | Change::SwitchSubject(..) => 0,
+        Change::AddScope(_) | Change::AliasScope(..) | Change::RetireScope(_) => 1,
+        Change::AddMember(..) | Change::RemoveMember(..) => 2,
+        Change::SetPolicyMode(..) | Change::SwitchPersonal(..) | Change::SetPolicyEntry(..) => 3,
+        Change::MakeGrant(_) | Change::NarrowGrant(..) | Change::ExtendGrant(..) | Change::ImportMark { .. } => 4,
+        Change::RegisterToken(_) => 5,
+        Change::Revoke(_) => 6,
+    }
+}
+
 /// The writer in numbers, for whoever scrapes.
 #[derive(Debug, Default)]
 pub struct WriterStats {
-    /// Changes made.
-    pub changes: AtomicU64,
-    /// Revocations among them.
-    pub revocations: AtomicU64,
-    /// Batches made durable.
-    pub batches: AtomicU64,
-    /// Time of all commits, in nanoseconds.
-    pub commit_ns: AtomicU64,
-    /// The longest commit, in nanoseconds.
-    pub commit_ns_max: AtomicU64,
+    /// Changes made, by kind in the order of [`KINDS`].
+    pub changes: [AtomicU64; KINDS.len()],
+    /// How long commits took.
+    pub commits: Latency,
+    /// How many changes were made durable together.
+    pub batches: BatchSizes,
+    /// Entries the journal holds.
+    pub journal_entries: AtomicU64,
     /// Bytes of the journal on disk.
     pub journal_bytes: AtomicU64,
     /// Tokens swept out of memory after their end.
@@ -221,6 +236,12 @@ impl Control {
     /// The writer in numbers.
     pub fn stats(&self) -> &WriterStats {
         &self.shared.stats
+    }
+
+    /// Changes that wait.
+    pub fn waiting(&self) -> usize {
+        let queues = self.shared.queues();
+        queues.urgent.len() + queues.normal.len()
     }
 
     /// Why no changes are taken, if so.
@@ -308,6 +329,7 @@ pub fn start(index: IndexWriter, journal: Box<dyn Journal>, limits: Limits) -> (
         stats: WriterStats::default(),
     });
     shared.stats.journal_bytes.store(journal.bytes(), Relaxed);
+    shared.stats.journal_entries.store(head.last.0 - head.discarded.0, Relaxed);
     let worker = Worker { shared: Arc::clone(&shared), index, journal, batch: Vec::new(), pending: Pending::default() };
     let thread = std::thread::Builder::new().name("writer".into()).spawn(move || worker.run());
     let thread = match thread {
@@ -477,16 +499,12 @@ impl Worker {
                 return;
             }
         };
-        let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        stats.commit_ns.fetch_add(took, Relaxed);
-        stats.commit_ns_max.fetch_max(took, Relaxed);
-        stats.batches.fetch_add(1, Relaxed);
-        stats.changes.fetch_add(entries.len() as u64, Relaxed);
+        stats.commits.record(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX), 1);
+        stats.batches.record(entries.len() as u64);
         stats.journal_bytes.store(self.journal.bytes(), Relaxed);
+        stats.journal_entries.store(head.last.0 - head.discarded.0, Relaxed);
         for entry in &entries {
-            if matches!(entry.change, Change::Revoke(_)) {
-                stats.revocations.fetch_add(1, Relaxed);
-            }
+            stats.changes[kind(&entry.change)].fetch_add(1, Relaxed);
             self.index.apply(entry);
         }
         *self.shared.position.lock().unwrap_or_else(PoisonError::into_inner) = head;
@@ -499,6 +517,8 @@ impl Worker {
         // Nothing that is needed is lost if this fails; the next snapshot tries again. A backend that failed will say so
         // at the next commit.
         let _ = self.journal.discard_through(through);
-        self.shared.stats.journal_bytes.store(self.journal.bytes(), Relaxed);
+        let (stats, head) = (&self.shared.stats, self.journal.head());
+        stats.journal_bytes.store(self.journal.bytes(), Relaxed);
+        stats.journal_entries.store(head.last.0 - head.discarded.0, Relaxed);
     }
 }

@@ -111,7 +111,10 @@ impl<R: Room> Twin<R> {
     /// Of several reasons any may be given; and what is over may have been forgotten.
     fn may_say(&self, token: &TokenDigest, reason: Inactive, now: Timestamp) -> bool {
         let reasons = self.model.reasons(key(token), now);
-        reasons.contains(&reason) || (reason == Inactive::Unknown && reasons.contains(&Inactive::Expired))
+        reasons.contains(&reason)
+            || (reason == Inactive::Unknown && reasons.contains(&Inactive::Expired))
+            // Revoked before anybody registered it: the service remembers that, the model has no such token.
+            || (reason == Inactive::TokenRevoked && reasons.contains(&Inactive::Unknown))
     }
 }
 

@@ -1,54 +1,187 @@
 //! The service, as a room of the tests. The only file here that knows how one is built.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex};
 
-use tokenscope::domain::{GrantId, Timestamp, TokenDigest};
-use tokenscope::service::Decision;
+use tokenscope::domain::mint::TokenPrefix;
+use tokenscope::domain::{CallerId, Entry, Epoch, GrantId, Pepper, Sequence, Timestamp, TokenDigest, TokenHandle};
+use tokenscope::index::{self, LoadError, Loader};
+use tokenscope::journal::{ChainHash, Head, Journal, JournalError};
+use tokenscope::service::caller::{AskRight, Caller, Only, RevokeRight, Rights};
 use tokenscope::service::report::{ListOf, PolicyRow};
 use tokenscope::service::request::{ChangeError, ChangeRequest};
+use tokenscope::service::{Decision, Introspection, Options, PlaceAsked, ScopeAsked, Scratch, Service};
+use tokenscope::store::{self, Control, Limits};
 
-use crate::face::{Room, Told};
-use crate::plain::Plain;
+use crate::face::{Room, Scopes, Seen, Told};
 
-/// A service with a caller who has every right. Until the service has bodies, the plain room stands in for it.
+/// A list kept in memory, which the tests can look at.
+#[derive(Clone, Default)]
+pub struct Listed(Arc<Mutex<Vec<Entry>>>);
+
+impl Listed {
+    /// All entries so far.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.0.lock().expect("no test panics while it holds the list").clone()
+    }
+}
+
+impl Journal for Listed {
+    fn head(&self) -> Head {
+        let last = Sequence(self.0.lock().expect("as above").len() as u64);
+        Head { epoch: Epoch(1), last, chain: ChainHash::default(), discarded: Sequence::ZERO }
+    }
+
+    fn commit(&mut self, batch: &[Entry]) -> Result<Head, JournalError> {
+        let mut list = self.0.lock().expect("as above");
+        for entry in batch {
+            assert_eq!(entry.sequence.0, list.len() as u64 + 1, "sequences go on without a gap");
+            list.push(entry.clone());
+        }
+        drop(list);
+        Ok(self.head())
+    }
+
+    fn read_after(
+        &self,
+        after: Sequence,
+        _chain: Option<ChainHash>,
+        visit: &mut dyn FnMut(&Entry, ChainHash) -> Result<(), JournalError>,
+    ) -> Result<Head, JournalError> {
+        for entry in self.entries().iter().filter(|entry| entry.sequence > after) {
+            visit(entry, ChainHash::default())?;
+        }
+        Ok(self.head())
+    }
+
+    fn discard_through(&mut self, _through: Sequence) -> Result<(), JournalError> {
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        0
+    }
+
+    fn close(self: Box<Self>) -> Result<(), JournalError> {
+        Ok(())
+    }
+}
+
+/// A caller who may do everything.
+pub fn almighty() -> Caller {
+    Caller {
+        id: CallerId::parse("tests").expect("an id"),
+        rights: Rights {
+            ask: Some(AskRight { audiences: Only::All, workspaces: Only::All }),
+            issue: true,
+            revoke: Some(RevokeRight::Anything),
+            administer: Some(Only::All),
+            define: true,
+            operate: true,
+        },
+    }
+}
+
+fn pepper() -> Pepper {
+    Pepper::from_bytes(&[3; 16])
+}
+
+/// A service with a caller who has every right, over a list in memory.
 pub struct World {
-    service: Plain,
+    service: Service,
+    list: Listed,
+    caller: Caller,
+    _control: Control,
+    runtime: tokio::runtime::Runtime,
+    /// Tokens by handle, for lists.
+    digests: HashMap<TokenHandle, TokenDigest>,
+}
+
+fn service_over(index: index::Index, writer: index::Writer, list: &Listed) -> (Service, Control) {
+    let (committer, control) = store::start(writer, Box::new(list.clone()), Limits::default());
+    let options = Options { default_audience: Vec::new(), prefix: TokenPrefix::parse("tks").expect("a prefix") };
+    (Service::new(index, committer, Epoch(1), pepper(), options), control)
 }
 
 impl Room for World {
     fn new() -> Self {
-        Self { service: Plain::new() }
+        let (index, writer) = index::new();
+        let list = Listed::default();
+        let (service, control) = service_over(index, writer, &list);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        Self { service, list, caller: almighty(), _control: control, runtime, digests: HashMap::new() }
     }
 
     fn change(&mut self, request: &ChangeRequest, now: Timestamp) -> Result<Option<GrantId>, ChangeError> {
-        self.service.change(request, now)
+        if let ChangeRequest::RegisterToken { digest, .. } = request {
+            self.digests.insert(self.service.key(digest).handle(), *digest);
+        }
+        let done = self.runtime.block_on(self.service.change(&self.caller, request.clone(), now))?;
+        assert!(self.service.reached(done.revision).is_ok(), "what was acknowledged is visible");
+        Ok(done.grant)
     }
 
     fn check(&self, token: &TokenDigest, scope: &str, place: &str, now: Timestamp) -> Decision {
-        self.service.check(token, scope, place, now)
+        let pin = self.service.pin();
+        let key = self.service.key(token);
+        let (scope, place) = (ScopeAsked::Name(scope), PlaceAsked::Name(place));
+        self.service.check(&pin, &self.caller, key, scope, place, now).expect("a verdict")
     }
 
     fn introspect(&self, token: &TokenDigest, place: Option<&str>, now: Timestamp) -> Told {
-        self.service.introspect(token, place, now)
+        let mut scratch = Scratch::default();
+        let pin = self.service.pin();
+        let key = self.service.key(token);
+        let told = self.service.introspect(&pin, &self.caller, key, place, now, &mut scratch).expect("a verdict");
+        match told {
+            Introspection::Inactive(reason) => Told::Inactive(reason),
+            Introspection::Active(token) => Told::Active(Box::new(Seen {
+                grant: token.grant,
+                subject: token.subject.to_owned(),
+                client: token.client.to_owned(),
+                times: token.times,
+                audience: token.audience().map(str::to_owned).collect(),
+                confirmation: token.confirmation.clone(),
+                everywhere: Scopes::of(&token.everywhere),
+                places: token.places().map(|(place, scopes)| (place.to_owned(), Scopes::of(&scopes))).collect(),
+            })),
+        }
     }
 
     fn live_tokens(&self, of: &ListOf, now: Timestamp) -> HashSet<TokenDigest> {
-        self.service.live_tokens(of, now)
+        let Ok(page) = self.service.tokens(&self.caller, of, 1_000, now) else { return HashSet::new() };
+        let live = page.rows.iter().filter(|row| row.verdict.is_ok());
+        live.map(|row| *self.digests.get(&row.handle).expect("only registered tokens are listed")).collect()
     }
 
     fn live_grants(&self, of: &ListOf, now: Timestamp) -> BTreeMap<GrantId, u64> {
-        self.service.live_grants(of, now)
+        let Ok(page) = self.service.grants(&self.caller, of, 1_000, now) else { return BTreeMap::new() };
+        page.rows.iter().filter(|row| row.verdict.is_ok()).map(|row| (row.id, row.tokens)).collect()
     }
 
     fn memberships(&self, subject: &str) -> BTreeSet<String> {
-        self.service.memberships(subject)
+        let Ok(page) = self.service.memberships(&self.caller, subject) else { return BTreeSet::new() };
+        page.rows.into_iter().filter(|row| row.live).map(|row| row.place).collect()
     }
 
     fn policy(&self, workspace: &str) -> PolicyRow {
-        self.service.policy(workspace)
+        self.service.policy(&self.caller, workspace).expect("a policy")
     }
 
+    /// As a start from a snapshot does: the index is written down as it is, said to stand `count` entries ago, read
+    /// back, and the rest of the list applied again.
     fn replay(&mut self, count: usize) {
-        self.service.replay(count);
+        let entries = self.list.entries();
+        let from = entries.len().saturating_sub(count);
+        let index = self.service.index();
+        let mut loader = Loader::new(0);
+        index
+            .sections::<LoadError>(&mut |table, _, words| loader.section(table, words.into_iter()))
+            .expect("what was written can be read");
+        let (index, mut writer) = loader.finish(Sequence(from as u64)).expect("whole");
+        entries[from..].iter().for_each(|entry| writer.apply(entry));
+        let (service, control) = service_over(index, writer, &self.list);
+        self.service = service;
+        self._control = control;
     }
 }

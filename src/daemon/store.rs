@@ -1,0 +1,226 @@
+//! The store as the daemon holds it: opened from the data directory, asked for its numbers, closed at the end.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::{Ground, Parts, StartError, StoreControl};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::disk::DataDir;
+use crate::domain::{Epoch, Timestamp};
+use crate::index::Index;
+use crate::journal::{Options as JournalOptions, RedbJournal};
+use crate::metrics::{SnapshotReading, StoreReadings};
+use crate::secrets::Secrets;
+use crate::server::Shared;
+use crate::service::{Options as ServiceOptions, Service};
+use crate::snapshot;
+use crate::store::{self, Checkpoints, Control, JOURNAL_NAME, KINDS, Keys, Limits, Opened, Recovered};
+
+/// Bits of an epoch below the seconds of its birth.
+const EPOCH_RANDOM_BITS: u32 = 24;
+
+/// A store with its writer running.
+pub struct HeldStore {
+    index: Index,
+    clock: Clock,
+    checkpoints: Checkpoints,
+    /// Taken out when the store is closed.
+    control: Mutex<Option<Control>>,
+    /// The newest snapshot an earlier run left, until this run has written one.
+    found: Option<SnapshotReading>,
+    made: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// A store opened, and what stands on it.
+pub struct Site {
+    /// Asks and changes.
+    pub service: Service,
+    /// The clock that never tells less than the data knows.
+    pub clock: Clock,
+    /// The daemon's hold.
+    pub held: Arc<HeldStore>,
+    /// How the start went.
+    pub recovered: Recovered,
+}
+
+fn failed(error: impl std::fmt::Display) -> StartError {
+    StartError::Store(error.to_string())
+}
+
+/// The keys of the store, from the secrets.
+pub fn keys(secrets: &Secrets) -> Keys {
+    Keys { journal: secrets.journal, snapshot: secrets.snapshot, pepper: secrets.pepper.fingerprint() }
+}
+
+/// How the configuration wants the journal.
+pub fn journal_options(config: &Config) -> JournalOptions {
+    JournalOptions { cache_bytes: config.limits.journal_cache_bytes, ..JournalOptions::default() }
+}
+
+/// Opens the data directory, alone, and brings journal and snapshots together. A directory without anything is made
+/// into an empty store; one that holds snapshots but no journal is refused.
+///
+/// # Errors
+/// Somebody else has the directory, or nothing sound is in it.
+pub fn recover(config: &Config, secrets: &Secrets) -> Result<(Arc<DataDir>, Opened), StartError> {
+    let dir = Arc::new(DataDir::open(&config.server.data_dir).map_err(failed)?);
+    let path = dir.file_path(JOURNAL_NAME).map_err(failed)?;
+    let options = journal_options(config);
+    let names = dir.list().map_err(failed)?;
+    let journal = if names.iter().any(|name| name == JOURNAL_NAME) {
+        RedbJournal::open(&path, &secrets.journal, options).map_err(failed)?
+    } else {
+        let left = names.iter().find(|name| store::belongs_to_a_store(name));
+        if let Some(left) = left {
+            return Err(failed(format!(
+                "the data directory {} holds {left} but no {JOURNAL_NAME}: put the journal back; starting without it would \
+                 bring revoked tokens back to life",
+                dir.path().display()
+            )));
+        }
+        let created = RedbJournal::create(&path, &secrets.journal, new_epoch()?, options).map_err(failed)?;
+        tracing::info!(path = %dir.path().display(), "new data directory: an empty journal was made");
+        created
+    };
+    let opened = store::open(&dir, Box::new(journal), &keys(secrets)).map_err(failed)?;
+    Ok((dir, opened))
+}
+
+fn new_epoch() -> Result<Epoch, StartError> {
+    let mut random = [0; 8];
+    SystemRandom::new().fill(&mut random).map_err(|_| failed("the system gives no random numbers"))?;
+    let born = Clock::system(Timestamp::ZERO).now().seconds();
+    let low = u64::from_le_bytes(random) & ((1 << EPOCH_RANDOM_BITS) - 1);
+    Ok(Epoch(born << EPOCH_RANDOM_BITS | low))
+}
+
+/// Opens the store and starts its writer.
+///
+/// # Errors
+/// As [`recover`].
+pub fn open_site(config: &Config, secrets: &Secrets) -> Result<Site, StartError> {
+    let (dir, opened) = recover(config, secrets)?;
+    let Opened { index, writer, journal, epoch, clock_floor, recovered } = opened;
+    let clock = Clock::system(clock_floor);
+    let limits =
+        Limits { waiting_max: config.limits.changes_waiting as usize, batch_max: config.limits.batch_changes as usize };
+    let found = newest_snapshot(&dir);
+    let (committer, control) = store::start(writer, journal, limits);
+    let keep = config.snapshot.keep as usize;
+    let checkpoints = Checkpoints::new(dir, keys(secrets), index.clone(), &control, keep);
+    let options = ServiceOptions {
+        default_audience: config.server.default_audience.clone(),
+        prefix: config.server.token_prefix.clone(),
+    };
+    let service = Service::new(index.clone(), committer, epoch, secrets.pepper.clone(), options);
+    let held = HeldStore {
+        index,
+        clock: clock.clone(),
+        checkpoints,
+        control: Mutex::new(Some(control)),
+        found,
+        made: AtomicU64::new(0),
+        failed: AtomicU64::new(0),
+    };
+    Ok(Site { service, clock, held: Arc::new(held), recovered })
+}
+
+fn newest_snapshot(dir: &DataDir) -> Option<SnapshotReading> {
+    let (_, name) = snapshot::list(dir).ok()?.into_iter().next()?;
+    let meta = std::fs::metadata(dir.file_path(&name).ok()?).ok()?;
+    let finished = meta.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs();
+    Some(SnapshotReading { finished, bytes: meta.len(), seconds: 0.0 })
+}
+
+/// What the daemon opens the store with.
+///
+/// # Errors
+/// As [`recover`].
+pub fn open_store(ground: &Ground) -> Result<Parts, StartError> {
+    let Site { service, clock, held, recovered } = open_site(&ground.config, &ground.secrets)?;
+    for aside in &recovered.set_aside {
+        tracing::warn!("a snapshot is not used: {aside}");
+    }
+    tracing::info!(
+        snapshot = recovered.snapshot.map(|revision| revision.to_string()),
+        snapshot_seconds = recovered.snapshot_took.as_secs_f64(),
+        replayed = recovered.replayed,
+        journal_seconds = recovered.journal_took.as_secs_f64(),
+        "state recovered"
+    );
+    let shared = Shared { service, callers: ground.callers.clone(), clock, stats: ground.stats.clone() };
+    Ok(Parts { shared, store: held })
+}
+
+impl HeldStore {
+    fn control(&self) -> MutexGuard<'_, Option<Control>> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a snapshot and says where it stands.
+    ///
+    /// # Errors
+    /// In words; the older snapshots are still there.
+    pub fn snapshot(&self) -> Result<store::SnapshotOutcome, String> {
+        let written = self.checkpoints.write(self.clock.now()).map_err(|error| error.to_string());
+        let count = if written.is_ok() { &self.made } else { &self.failed };
+        count.fetch_add(1, Relaxed);
+        written
+    }
+}
+
+impl StoreControl for HeldStore {
+    fn readings(&self) -> StoreReadings {
+        let pin = self.index.pin();
+        let mut readings = StoreReadings {
+            revision: pin.applied().0,
+            tokens: pin.tokens(),
+            grants: u64::from(pin.grants()),
+            index_bytes: pin.bytes(),
+            snapshot: self.found,
+            snapshots_made: self.made.load(Relaxed),
+            snapshots_failed: self.failed.load(Relaxed),
+            ..StoreReadings::default()
+        };
+        drop(pin);
+        if let Some(last) = self.checkpoints.last() {
+            readings.snapshot = Some(SnapshotReading {
+                finished: last.finished.seconds(),
+                bytes: last.bytes,
+                seconds: last.took.as_secs_f64(),
+            });
+        }
+        if let Some(control) = &*self.control() {
+            let stats = control.stats();
+            readings.changes = KINDS.iter().zip(&stats.changes).map(|(kind, n)| (*kind, n.load(Relaxed))).collect();
+            readings.changes_waiting = control.waiting() as u64;
+            readings.commit_times = (&stats.commits).into();
+            readings.batch_sizes = (&stats.batches).into();
+            readings.journal_bytes = stats.journal_bytes.load(Relaxed);
+            readings.journal_entries = stats.journal_entries.load(Relaxed);
+            readings.poisoned = stats.poisoned.load(Relaxed);
+        }
+        readings
+    }
+
+    fn snapshot_now(&self) -> Result<(), String> {
+        self.snapshot().map(drop)
+    }
+
+    fn poisoned(&self) -> Option<String> {
+        let control = self.control();
+        let control = control.as_ref()?;
+        if control.stats().poisoned.load(Relaxed) { control.closed() } else { None }
+    }
+
+    fn close(&self) -> Result<(), String> {
+        match self.control().take() {
+            Some(control) => control.close().map_err(|error| error.to_string()),
+            None => Ok(()),
+        }
+    }
+}
