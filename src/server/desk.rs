@@ -19,7 +19,7 @@ use super::tunnel::{ApiRequest, Tunnel};
 use crate::domain::{Denial, Inactive, Revision, Sequence, Timestamp, TokenDigest, TokenKey};
 use crate::index::Pin;
 use crate::service::caller::Caller;
-use crate::service::{Decision, Introspection, PlaceAsked, Refusal, ScopeAsked, Scratch, Service};
+use crate::service::{Decision, Introspection, PlaceAsked, Refusal, ScopeAsked, Scratch};
 use crate::wire::message::{ActiveFacts, Answer, Binding, Envelope, ErrorCode, Outcome, Request};
 use crate::wire::{Broken, Malformed, Raw, Split, decode, encode};
 
@@ -33,17 +33,31 @@ const OUTPUT_BYTES: usize = 64 * 1024;
 /// What one stream's questions are answered with.
 pub(super) struct Desk {
     shared: Shared,
-    tunnel: Tunnel,
     /// The caller's certificate: looked up again whenever the list of callers is replaced.
     certificate: Arc<[u8]>,
-    caller: Arc<Caller>,
-    /// The list `caller` was found in.
+    /// The list the caller was found in.
     callers: Arc<Callers>,
     keys: Vec<TokenKey>,
-    scratch: Scratch,
-    tally: Tally,
+    clerk: Clerk,
     /// Changes and API requests under way.
     pub(super) pending: Pending,
+}
+
+/// What one message is answered with, beside what all of a batch have in common.
+struct Clerk {
+    caller: Arc<Caller>,
+    tunnel: Tunnel,
+    scratch: Scratch,
+    tally: Tally,
+}
+
+/// What all messages of a batch have in common.
+struct Moment<'m> {
+    shared: &'m Shared,
+    pin: &'m Pin<'m>,
+    /// Read before the pin was taken: what is seen is at least this new, so no answer claims more than it knows.
+    at: Revision,
+    now: Timestamp,
 }
 
 /// The certificate belongs to no caller (any more).
@@ -72,13 +86,10 @@ impl Desk {
         let caller = callers.by_certificate(&certificate).ok_or(UnknownCaller)?;
         Ok(Self {
             shared,
-            tunnel,
             certificate,
-            caller,
             callers,
             keys: Vec::with_capacity(BATCH),
-            scratch: Scratch::default(),
-            tally: Tally::default(),
+            clerk: Clerk { caller, tunnel, scratch: Scratch::default(), tally: Tally::default() },
             pending: Pending::new(changes_in_flight_max),
         })
     }
@@ -89,7 +100,7 @@ impl Desk {
             return Ok(());
         }
         let callers = self.shared.callers.load_full();
-        self.caller = callers.by_certificate(&self.certificate).ok_or(UnknownCaller)?;
+        self.clerk.caller = callers.by_certificate(&self.certificate).ok_or(UnknownCaller)?;
         self.callers = callers;
         Ok(())
     }
@@ -105,25 +116,23 @@ impl Desk {
             return Handled { used: 0, broken: None, unfinished: false };
         }
         let started = Instant::now();
-        let now = self.shared.clock.now();
-        let service = self.shared.service.clone();
-        // Read before the pin is taken: what is then seen is at least this new, so no answer claims more than it knows.
-        let at = service.revision();
-        let pin = service.pin();
+        let Self { shared, keys, clerk, pending, .. } = self;
+        let at = shared.service.revision();
+        let pin = shared.service.pin();
+        let moment = Moment { shared, pin: &pin, at, now: shared.clock.now() };
         let mut handled = Handled { used: 0, broken: None, unfinished: false };
         let mut count = 0;
-        loop {
-            let ahead = self.look_ahead(&service, &pin, rest(input, handled.used));
+        while !handled.unfinished {
+            let ahead = look_ahead(&moment, keys, rest(input, handled.used));
             if ahead.messages == 0 {
                 handled.broken = ahead.broken;
                 break;
             }
-            let mut keys = std::mem::take(&mut self.keys);
             let mut next_key = keys.drain(..);
             for _ in 0..ahead.messages {
                 let Ok(Split::Whole(raw, length)) = decode::split(rest(input, handled.used)) else { break };
                 let key = decode::digest_of(&raw).and_then(|_| next_key.next());
-                self.one(&service, &pin, at, now, key, &raw, output);
+                clerk.one(&moment, pending, key, &raw, output);
                 handled.used += length;
                 count += 1;
                 if output.len() >= OUTPUT_BYTES {
@@ -131,15 +140,9 @@ impl Desk {
                     break;
                 }
             }
-            drop(next_key);
-            self.keys = keys;
-            if handled.unfinished {
-                break;
-            }
         }
-        drop(pin);
-        let door = &self.shared.stats.quic;
-        self.tally.pour_into(door);
+        let door = &shared.stats.quic;
+        clerk.tally.pour_into(door);
         if count > 0 {
             let spent = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
             door.latency.record(spent / count, count);
@@ -147,43 +150,50 @@ impl Desk {
         handled
     }
 
-    /// Computes the keys of the coming questions and begins their look-ups.
-    fn look_ahead(&mut self, service: &Service, pin: &Pin<'_>, input: &[u8]) -> Ahead {
-        self.keys.clear();
-        let mut ahead = Ahead { messages: 0, broken: None };
-        let mut at = 0;
-        while ahead.messages < BATCH {
-            match decode::split(rest(input, at)) {
-                Ok(Split::Whole(raw, length)) => {
-                    if let Some(digest) = decode::digest_of(&raw) {
-                        self.keys.push(service.key(&TokenDigest::from_bytes(*digest)));
-                    }
-                    at += length;
-                    ahead.messages += 1;
+    /// Writes what became of a change or an API request.
+    pub(super) fn finish(&mut self, output: &mut Vec<u8>, finished: pending::Finished) {
+        let sequence = self.shared.service.revision().sequence;
+        pending::write(output, sequence, finished, &self.shared.stats);
+    }
+}
+
+/// Computes the keys of the coming questions and begins their look-ups.
+fn look_ahead(moment: &Moment<'_>, keys: &mut Vec<TokenKey>, input: &[u8]) -> Ahead {
+    keys.clear();
+    let service = &moment.shared.service;
+    let mut ahead = Ahead { messages: 0, broken: None };
+    let mut at = 0;
+    while ahead.messages < BATCH {
+        match decode::split(rest(input, at)) {
+            Ok(Split::Whole(raw, length)) => {
+                if let Some(digest) = decode::digest_of(&raw) {
+                    keys.push(service.key(&TokenDigest::from_bytes(*digest)));
                 }
-                Ok(Split::Partial) => break,
-                Err(broken) => {
-                    ahead.broken = Some(broken);
-                    break;
-                }
+                at += length;
+                ahead.messages += 1;
+            }
+            Ok(Split::Partial) => break,
+            Err(broken) => {
+                ahead.broken = Some(broken);
+                break;
             }
         }
-        service.prefetch(pin, &self.keys);
-        ahead
     }
+    service.prefetch(moment.pin, keys);
+    ahead
+}
 
+impl Clerk {
     /// Answers one message. `key` belongs to the digest in it, if it has one.
-    #[expect(clippy::too_many_arguments, reason = "what is the same for a whole batch is worked out once for it")]
     fn one(
         &mut self,
-        service: &Service,
-        pin: &Pin<'_>,
-        at: Revision,
-        now: Timestamp,
+        moment: &Moment<'_>,
+        pending: &mut Pending,
         key: Option<TokenKey>,
         raw: &Raw<'_>,
         output: &mut Vec<u8>,
     ) {
+        let at = moment.at.sequence;
         let envelope = match decode::request(raw) {
             Ok(envelope) => envelope,
             Err(malformed) => {
@@ -192,101 +202,77 @@ impl Desk {
                     Malformed::Body(_) => ErrorCode::Malformed,
                 };
                 self.tally.refused(RefusedFor::Malformed);
-                return encode::error(output, raw.id, at.sequence, code, &malformed.to_string());
+                return encode::error(output, raw.id, at, code, &malformed.to_string());
             }
         };
         let Envelope { id, least, request } = envelope;
+        let &Moment { shared, pin, now, .. } = moment;
+        let service = &shared.service;
         if let Some(Err(refusal)) = least.map(|least| service.reached(least)) {
-            return self.refuse(output, id, at.sequence, refusal);
+            return self.refuse(output, id, at, refusal);
         }
         // A question has a digest, and a digest has a key: the message would not have been read otherwise.
         let key_of = |digest: &TokenDigest| key.unwrap_or_else(|| service.key(digest));
         match request {
             Request::CheckNumbers { digest, scope, place } => {
-                let key = key_of(&digest);
-                let decision =
-                    service.check(pin, &self.caller, key, ScopeAsked::Position(scope), PlaceAsked::Number(place), now);
-                self.checked(output, id, at.sequence, decision);
+                let (scope, place) = (ScopeAsked::Position(scope), PlaceAsked::Number(place));
+                let decision = service.check(pin, &self.caller, key_of(&digest), scope, place, now);
+                self.checked(output, id, at, decision);
             }
             Request::CheckNames { digest, scope, place } => {
-                let key = key_of(&digest);
-                let decision =
-                    service.check(pin, &self.caller, key, ScopeAsked::Name(scope), PlaceAsked::Name(place), now);
-                self.checked(output, id, at.sequence, decision);
+                let (scope, place) = (ScopeAsked::Name(scope), PlaceAsked::Name(place));
+                let decision = service.check(pin, &self.caller, key_of(&digest), scope, place, now);
+                self.checked(output, id, at, decision);
             }
             Request::Introspect { digest, place } => {
-                let key = key_of(&digest);
-                match service.introspect(pin, &self.caller, key, place, now, &mut self.scratch) {
+                match service.introspect(pin, &self.caller, key_of(&digest), place, now, &mut self.scratch) {
                     Ok(introspection) => {
-                        let outcome = write_introspection(output, id, at.sequence, &introspection);
+                        let outcome = write_introspection(output, id, at, &introspection);
                         self.tally.introspected(outcome);
                     }
-                    Err(refusal) => self.refuse(output, id, at.sequence, refusal),
+                    Err(refusal) => self.refuse(output, id, at, refusal),
                 }
             }
             Request::ResolveScope(scope) => {
                 let number = service.scope_position(pin, scope).map(|position| u32::from(position.number()));
-                write(output, id, &Answer::Resolved { sequence: at.sequence, number });
+                write(output, id, &Answer::Resolved { sequence: at, number });
             }
             Request::ResolvePlace(place) => {
                 // Whether a place exists is told to nobody who may not ask about it.
                 let workspace = place.split_once('/').map_or(place, |(workspace, _)| workspace);
                 if !self.caller.may_ask_about(workspace) {
-                    return self.refuse(output, id, at.sequence, Refusal::MayNotAskThere);
+                    return self.refuse(output, id, at, Refusal::MayNotAskThere);
                 }
                 let number = service.place_number(pin, place);
-                write(output, id, &Answer::Resolved { sequence: at.sequence, number });
+                write(output, id, &Answer::Resolved { sequence: at, number });
             }
             Request::Catalogue { from } => {
                 let page = service.scopes();
                 let total = u16::try_from(page.rows.len()).unwrap_or(u16::MAX);
                 let rows = page.rows.iter().skip(usize::from(from)).map(|row| (row.name.as_str(), row.retired));
                 if let Err(error) = encode::names(output, id, page.revision.sequence, from, total, rows) {
-                    encode::error(output, id, at.sequence, ErrorCode::Unavailable, &error.to_string());
+                    encode::error(output, id, at, ErrorCode::Unavailable, &error.to_string());
                 }
+            }
+            Request::Register(_) | Request::Revoke(_) | Request::Api { .. } if !pending.has_room() => {
+                self.tally.refused(RefusedFor::Overload);
+                let text = "too many changes and API requests of this stream are unanswered; wait for one";
+                encode::error(output, id, at, ErrorCode::Busy, text);
             }
             Request::Register(registration) => match pending::registration(&registration) {
-                Ok(request) => self.change(output, id, at.sequence, request, now),
-                Err(text) => encode::error(output, id, at.sequence, ErrorCode::Invalid, &text),
+                Ok(request) => pending.start_change(id, service.clone(), self.caller.clone(), request, now),
+                Err(text) => encode::error(output, id, at, ErrorCode::Invalid, &text),
             },
             Request::Revoke(revocation) => {
-                self.change(output, id, at.sequence, pending::revocation(revocation), now);
+                let request = pending::revocation(revocation);
+                pending.start_change(id, service.clone(), self.caller.clone(), request, now);
             }
             Request::Api { method, path, body } => {
-                if !self.pending.has_room() {
-                    return self.busy(output, id, at.sequence);
-                }
                 let request = ApiRequest { method, path: path.to_owned(), body: body.to_vec() };
-                let (answering, runtime) = self.tunnel.ask(self.shared.clone(), self.caller.clone(), request, now);
-                self.pending.start_api(id, answering, runtime);
+                let (answering, runtime) = self.tunnel.ask(shared.clone(), self.caller.clone(), request, now);
+                pending.start_api(id, answering, runtime);
             }
         }
-    }
-
-    fn change(
-        &mut self,
-        output: &mut Vec<u8>,
-        id: u32,
-        at: Sequence,
-        request: crate::service::request::ChangeRequest,
-        now: Timestamp,
-    ) {
-        if !self.pending.has_room() {
-            return self.busy(output, id, at);
-        }
-        self.pending.start_change(id, self.shared.service.clone(), self.caller.clone(), request, now);
-    }
-
-    fn busy(&mut self, output: &mut Vec<u8>, id: u32, at: Sequence) {
-        self.tally.refused(RefusedFor::Overload);
-        let text = "too many changes and API requests of this stream are unanswered; wait for one";
-        encode::error(output, id, at, ErrorCode::Busy, text);
-    }
-
-    /// Writes what became of a change or an API request.
-    pub(super) fn finish(&mut self, output: &mut Vec<u8>, finished: pending::Finished) {
-        let sequence = self.shared.service.revision().sequence;
-        pending::write(output, sequence, finished, &self.shared.stats);
     }
 
     fn checked(&mut self, output: &mut Vec<u8>, id: u32, at: Sequence, decision: Result<Decision, Refusal>) {

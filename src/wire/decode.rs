@@ -225,7 +225,9 @@ pub fn answer<'b>(raw: &Raw<'b>) -> Read<Answer<'b>> {
             let sequence = body.sequence()?;
             let total = body.u16()?;
             let names = Names::read(body.rest())?;
-            if usize::from(detail) + names.clone().count() > usize::from(total) || usize::from(total) > SCOPES_MAX {
+            // A question may begin beyond the last one; then there are none.
+            let end = names.count().checked_sub(1).map_or(0, |last| usize::from(detail) + last + 1);
+            if end > usize::from(total) || usize::from(total) > SCOPES_MAX {
                 return bad("more scope names than positions");
             }
             Answer::Names { sequence, first: detail, total, names }
