@@ -32,10 +32,10 @@ fn document() -> Value {
 /// Parses a body the way its route does. The parsed value is dropped.
 fn parse(call: Call, part: &str, body: &[u8]) -> Result<(), Problem> {
     match call {
-        Call::Revoke => take::body::<take::RevokeBody>(body)?.target().map(drop),
-        Call::Introspect => take::body::<take::IntrospectBody>(body)?.digests().map(drop),
-        Call::Check => take::body::<take::CheckBody>(body)?.questions().map(drop),
-        Call::Explain => take::body::<take::TokenName>(body)?.named().map(drop),
+        Call::Revoke => take::body::<selectors::RevokeBody>(body)?.target().map(drop),
+        Call::Introspect => take::body::<selectors::IntrospectBody>(body)?.digests().map(drop),
+        Call::Check => take::body::<selectors::CheckBody>(body)?.questions().map(drop),
+        Call::Explain => take::body::<selectors::TokenName>(body)?.named().map(drop),
         Call::RiskPreview => take::body::<take::GrantBody>(body)?.request().map(drop),
         other => change_request(other, part, body, NOW).map(drop),
     }
@@ -339,7 +339,7 @@ fn an_expiry_is_a_time_or_never_and_one_of_the_two_is_said() {
 #[test]
 fn a_revocation_names_exactly_one_selector() {
     let target =
-        |body: Value| take::body::<take::RevokeBody>(body.to_string().as_bytes()).and_then(|body| body.target());
+        |body: Value| take::body::<selectors::RevokeBody>(body.to_string().as_bytes()).and_then(|body| body.target());
     let subject = take::subject("u1").unwrap();
     let client = take::client("c").unwrap();
     let good = [
@@ -474,7 +474,7 @@ fn access_lists_say_where_and_what() {
 fn batches_are_bounded() {
     let sizes = |count: usize| {
         let body = json!({ "sha256": vec![HASH; count] }).to_string();
-        take::body::<take::IntrospectBody>(body.as_bytes())
+        take::body::<selectors::IntrospectBody>(body.as_bytes())
             .and_then(|mut body| body.digests())
             .map(|list| list.len())
             .ok()
