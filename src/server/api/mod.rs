@@ -25,6 +25,7 @@ mod questions;
 pub(in crate::server) mod routes;
 mod rows;
 mod schemas;
+mod selectors;
 #[cfg(test)]
 mod tests;
 /// Percent-encoding and base64.
@@ -289,7 +290,7 @@ impl Desk<'_> {
     }
 
     async fn revoke(&self, query: &Query, body: &[u8]) -> Result<Vec<u8>, Problem> {
-        let target = json::body::<json::RevokeBody>(body)?.target()?;
+        let target = json::body::<selectors::RevokeBody>(body)?.target()?;
         match query.one("dry_run") {
             None | Some("false") => self.change(ChangeRequest::Revoke(target)).await,
             Some("true") => {
@@ -333,11 +334,11 @@ impl Desk<'_> {
                 .await
             }
             _ => {
-                let named = json::body::<json::TokenName>(body)?.named()?;
+                let named = json::body::<selectors::TokenName>(body)?.named()?;
                 self.walk(move |service, caller, now| {
                     let handle = match named {
-                        json::Named::Digest(digest) => service.key(&digest).handle(),
-                        json::Named::Handle(handle) => handle,
+                        selectors::Named::Digest(digest) => service.key(&digest).handle(),
+                        selectors::Named::Handle(handle) => handle,
                     };
                     Ok(rows::explanation(&service.explain(caller, handle, now)?))
                 })

@@ -4,7 +4,7 @@
 //! else (TS-01). All digests of a request are looked up ahead, so that their memory arrives together.
 
 use super::introspection::{self, INACTIVE, Shown};
-use super::{Problem, json};
+use super::{Problem, json, selectors};
 use crate::domain::{Inactive, Revision, Timestamp, TokenDigest, TokenKey};
 use crate::server::Shared;
 use crate::service::caller::Caller;
@@ -43,7 +43,7 @@ fn keys<'d>(shared: &Shared, digests: impl Iterator<Item = &'d TokenDigest>) -> 
 
 pub(super) fn introspect(shared: &Shared, caller: &Caller, body: &[u8], now: Timestamp) -> Result<Vec<u8>, Problem> {
     let started = std::time::Instant::now();
-    let mut body: json::IntrospectBody = json::body(body)?;
+    let mut body: selectors::IntrospectBody = json::body(body)?;
     let digests = body.digests()?;
     let place = body.place.as_deref().map(json::place).transpose()?;
     let revision = begin(shared, caller, body.least_revision.as_deref())?;
@@ -74,14 +74,14 @@ pub(super) fn introspect(shared: &Shared, caller: &Caller, body: &[u8], now: Tim
 
 pub(super) fn check(shared: &Shared, caller: &Caller, body: &[u8], now: Timestamp) -> Result<Vec<u8>, Problem> {
     let started = std::time::Instant::now();
-    let mut body: json::CheckBody = json::body(body)?;
+    let mut body: selectors::CheckBody = json::body(body)?;
     let questions = body.questions()?;
     let revision = begin(shared, caller, body.least_revision.as_deref())?;
     let stats = &shared.stats.https;
     let pin = shared.service.pin();
     let keys = keys(shared, questions.iter().map(|question| &question.digest));
     shared.service.prefetch(&pin, &keys);
-    let one = |(number, (key, question)): (usize, (&TokenKey, &json::Question))| {
+    let one = |(number, (key, question)): (usize, (&TokenKey, &selectors::Question))| {
         let (scope, place) = (ScopeAsked::Name(&question.scope), PlaceAsked::Name(&question.place));
         let decided = shared.service.check(&pin, caller, *key, scope, place, now);
         Ok(match decided.map_err(|refusal| Problem::from(refusal).within(&format!("questions[{number}]")))? {

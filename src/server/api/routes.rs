@@ -87,6 +87,7 @@ const LOOK: &str = "operate or issue";
 const NONE: &[&str] = &[];
 
 #[rustfmt::skip]
+#[expect(clippy::too_many_arguments, reason = "the columns of one table, each line of which has them all")]
 const fn row(
     method: &'static str, path: &'static str, call: Call, right: &'static str, query: &'static [&'static str],
     takes: Option<&'static str>, gives: &'static str, summary: &'static str, example: &'static str,

@@ -179,8 +179,9 @@ fn decide_all(desk: &Desk, caller: &Caller, token: Vec<u8>, asked: &Wanted, now:
     let names = scope_list(&asked.scope)?;
     let place = asked.place.as_deref();
     let service = &desk.shared.service;
+    let digest = desk.digest(token)?;
     let revision = service.revision();
-    let key = service.key(&desk.digest(token)?);
+    let key = service.key(&digest);
     let pin = service.pin();
     if let Some(place) = place
         && let Some(denial) = decide(service, &pin, caller, key, &names, place, now)?

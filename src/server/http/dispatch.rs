@@ -24,13 +24,16 @@ use crate::server::stats::RefusedFor;
 use crate::service::Refusal;
 use crate::service::caller::Caller;
 
+/// A caller, or none, and the list it was looked up in.
+type Known = (Arc<Callers>, Option<Arc<Caller>>);
+
 /// Whoever is at the other end of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Peer {
     /// The client certificate, DER; TLS has verified its chain.
     certificate: Option<Vec<u8>>,
     /// Whose it was, by which list of callers: looked up again when the list is replaced.
-    known: Mutex<Option<(Arc<Callers>, Option<Arc<Caller>>)>>,
+    known: Mutex<Option<Known>>,
 }
 
 impl Peer {

@@ -144,9 +144,10 @@ fn evaluate(desk: &Desk, caller: &Caller, form: &mut Form, now: Timestamp) -> Re
         let least = Revision::parse(text).ok_or(Stop::Malformed("tokenscope_least_revision is not a revision"))?;
         service.reached(least)?;
     }
+    let digest = desk.digest(token)?;
     // Read before the facts: the answer may know more than it says, never less.
     let revision = service.revision();
-    let key = service.key(&desk.digest(token)?);
+    let key = service.key(&digest);
     let pin = service.pin();
     let decision = match place {
         Some(place) if !wanted.is_empty() => Some(decide(service, &pin, caller, key, &wanted, place, now)?),
