@@ -2,9 +2,13 @@
 pub mod clock;
 pub mod domain;
 #[cfg(feature = "server")]
+pub mod import;
+#[cfg(feature = "server")]
 pub mod index;
 #[cfg(feature = "server")]
 pub mod journal;
+#[cfg(feature = "server")]
+pub mod samples;
 #[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "server")]
