@@ -1,5 +1,11 @@
 #[cfg(feature = "server")]
+pub mod cli;
+#[cfg(feature = "server")]
 pub mod clock;
+#[cfg(feature = "server")]
+pub mod demo;
+#[cfg(feature = "server")]
+pub mod dev;
 pub mod domain;
 #[cfg(feature = "server")]
 pub mod import;
