@@ -56,6 +56,14 @@ pub mod client;
 #[cfg(feature = "server")]
 pub mod server;
 
+// ---- what goes in from files, and what is made up for demonstrations ----
+
+#[cfg(feature = "server")]
+pub mod import;
+
+#[cfg(feature = "server")]
+pub mod samples;
+
 // ---- roof: running the house ----
 
 #[cfg(feature = "server")]
@@ -72,3 +80,17 @@ pub mod certs;
 
 #[cfg(feature = "server")]
 pub mod daemon;
+
+#[cfg(feature = "server")]
+pub mod cli;
+
+#[cfg(feature = "server")]
+pub mod dev;
+
+#[cfg(feature = "server")]
+pub mod demo;
+
+// ---- workshop: for tests ----
+
+#[cfg(all(feature = "server", any(test, feature = "testing")))]
+pub mod testing;

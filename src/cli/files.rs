@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::progress::shown;
 use super::rooms::Depth;
-use super::{Desk, Failure, Outcome, RUN_TIME, show};
+use super::{Desk, Failure, Outcome, show};
 use crate::import::{self, ImportError};
 
 /// Which configuration.
@@ -188,9 +188,4 @@ impl Journal {
         };
         desk.answer(&answer, show::object)
     }
-}
-
-/// The failure of a verb that needs a server in this process.
-pub(crate) fn not_built(what: &str) -> Failure {
-    Failure { code: RUN_TIME, message: format!("{what} is not part of this build") }
 }

@@ -14,9 +14,10 @@
 mod administer;
 /// Verbs that ask.
 mod ask;
+/// The real rooms.
+mod export;
 /// Verbs that work on files.
 mod files;
-/// The real rooms.
 pub mod house;
 /// A small HTTPS client for the demo.
 pub mod https_client;

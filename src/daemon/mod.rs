@@ -19,6 +19,8 @@ pub mod doors;
 /// Where log lines go.
 pub mod logs;
 mod notify;
+/// A store without a server.
+pub mod offline;
 mod open;
 mod running;
 /// TERM, INT and HUP as messages.

@@ -17,7 +17,7 @@ use crate::secrets::Secrets;
 use crate::server::Shared;
 use crate::service::{Options as ServiceOptions, Service};
 use crate::snapshot;
-use crate::store::{self, Checkpoints, Control, JOURNAL_NAME, KINDS, Keys, Limits, Opened, Recovered};
+use crate::store::{self, Checkpoints, Committer, Control, JOURNAL_NAME, KINDS, Keys, Limits, Opened, Recovered};
 
 /// Bits of an epoch below the seconds of its birth.
 const EPOCH_RANDOM_BITS: u32 = 24;
@@ -98,25 +98,25 @@ fn new_epoch() -> Result<Epoch, StartError> {
     Ok(Epoch(born << EPOCH_RANDOM_BITS | low))
 }
 
-/// Opens the store and starts its writer.
-///
-/// # Errors
-/// As [`recover`].
-pub fn open_site(config: &Config, secrets: &Secrets) -> Result<Site, StartError> {
-    let (dir, opened) = recover(config, secrets)?;
-    let Opened { index, writer, journal, epoch, clock_floor, recovered } = opened;
+/// A store whose writer runs, without the service on it.
+pub struct StoreParts {
+    /// The daemon's hold.
+    pub held: Arc<HeldStore>,
+    /// The way to change anything.
+    pub committer: Committer,
+    /// The clock that never tells less than the data knows.
+    pub clock: Clock,
+}
+
+/// Starts the writer over what was recovered.
+pub fn run(dir: Arc<DataDir>, opened: Opened, config: &Config, secrets: &Secrets) -> StoreParts {
+    let Opened { index, writer, journal, clock_floor, .. } = opened;
     let clock = Clock::system(clock_floor);
     let limits =
         Limits { waiting_max: config.limits.changes_waiting as usize, batch_max: config.limits.batch_changes as usize };
     let found = newest_snapshot(&dir);
     let (committer, control) = store::start(writer, journal, limits);
-    let keep = config.snapshot.keep as usize;
-    let checkpoints = Checkpoints::new(dir, keys(secrets), index.clone(), &control, keep);
-    let options = ServiceOptions {
-        default_audience: config.server.default_audience.clone(),
-        prefix: config.server.token_prefix.clone(),
-    };
-    let service = Service::new(index.clone(), committer, epoch, secrets.pepper.clone(), options);
+    let checkpoints = Checkpoints::new(dir, keys(secrets), index.clone(), &control, config.snapshot.keep as usize);
     let held = HeldStore {
         index,
         clock: clock.clone(),
@@ -126,7 +126,23 @@ pub fn open_site(config: &Config, secrets: &Secrets) -> Result<Site, StartError>
         made: AtomicU64::new(0),
         failed: AtomicU64::new(0),
     };
-    Ok(Site { service, clock, held: Arc::new(held), recovered })
+    StoreParts { held: Arc::new(held), committer, clock }
+}
+
+/// Opens the store, starts its writer, and puts the service on it.
+///
+/// # Errors
+/// As [`recover`].
+pub fn open_site(config: &Config, secrets: &Secrets) -> Result<Site, StartError> {
+    let (dir, opened) = recover(config, secrets)?;
+    let (index, epoch, recovered) = (opened.index.clone(), opened.epoch, opened.recovered.clone());
+    let StoreParts { held, committer, clock } = run(dir, opened, config, secrets);
+    let options = ServiceOptions {
+        default_audience: config.server.default_audience.clone(),
+        prefix: config.server.token_prefix.clone(),
+    };
+    let service = Service::new(index, committer, epoch, secrets.pepper.clone(), options);
+    Ok(Site { service, clock, held, recovered })
 }
 
 fn newest_snapshot(dir: &DataDir) -> Option<SnapshotReading> {

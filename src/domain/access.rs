@@ -218,6 +218,22 @@ pub struct TokenFacts {
 }
 
 impl TokenFacts {
+    /// Whether something was revoked that ends the token for good, whatever the time and whoever is suspended.
+    pub fn is_void(&self) -> bool {
+        // In `verdict` every revocation comes before expiry and suspension, so it is what is found if there is one.
+        use Inactive as I;
+        let verdict = self.verdict(Timestamp::ZERO);
+        matches!(
+            verdict,
+            Err(I::TokenRevoked
+                | I::GrantRevoked
+                | I::SubjectClientRevoked
+                | I::SubjectRevoked
+                | I::ClientRevoked
+                | I::IssuedBeforeMark)
+        )
+    }
+
     /// Whether the token is active at `now`, as far as it alone is concerned; places come after.
     ///
     /// # Errors

@@ -224,6 +224,11 @@ impl TokenRecord<'_> {
         }
     }
 
+    /// Whether the token names resource servers of its own.
+    pub fn has_own_audience(&self) -> bool {
+        self.audience != 0
+    }
+
     /// Whether the token is bound to anything.
     pub fn is_bound(&self) -> bool {
         self.bound.0 != binding::NONE
@@ -453,6 +458,21 @@ impl<'i> Pin<'i> {
     pub fn client_facts(&self, client: u32) -> Option<(PartyFacts, bool)> {
         let (facts, flags) = Tables::party(self.tables().clients.row(client)?);
         Some((facts, flags & party::REGISTERED != 0))
+    }
+
+    /// A subject's facts by number.
+    pub fn subject_facts(&self, subject: u32) -> Option<PartyFacts> {
+        Some(Tables::party(self.tables().subjects.row(subject)?).0)
+    }
+
+    /// How many subject numbers there are.
+    pub fn subjects(&self) -> u32 {
+        self.tables().subjects.len()
+    }
+
+    /// How many place numbers there are.
+    pub fn places(&self) -> u32 {
+        self.tables().places.len()
     }
 
     /// How many client numbers there are.

@@ -1,90 +1,17 @@
 //! The service, as a room of the tests. The only file here that knows how one is built.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex};
 
-use tokenscope::domain::mint::TokenPrefix;
-use tokenscope::domain::{CallerId, Entry, Epoch, GrantId, Pepper, Sequence, Timestamp, TokenDigest, TokenHandle};
-use tokenscope::index::{self, LoadError, Loader};
-use tokenscope::journal::{ChainHash, Head, Journal, JournalError};
-use tokenscope::service::caller::{AskRight, Caller, Only, RevokeRight, Rights};
+use tokenscope::domain::{GrantId, Sequence, Timestamp, TokenDigest, TokenHandle};
+use tokenscope::index::{LoadError, Loader};
+use tokenscope::service::caller::Caller;
 use tokenscope::service::report::{ListOf, PolicyRow};
 use tokenscope::service::request::{ChangeError, ChangeRequest};
-use tokenscope::service::{Decision, Introspection, Options, PlaceAsked, ScopeAsked, Scratch, Service};
-use tokenscope::store::{self, Control, Limits};
+use tokenscope::service::{Decision, Introspection, PlaceAsked, ScopeAsked, Scratch, Service};
+use tokenscope::store::Control;
+use tokenscope::testing::{Listed, almighty, service, service_over};
 
 use crate::face::{Room, Scopes, Seen, Told};
-
-/// A list kept in memory, which the tests can look at.
-#[derive(Clone, Default)]
-pub struct Listed(Arc<Mutex<Vec<Entry>>>);
-
-impl Listed {
-    /// All entries so far.
-    pub fn entries(&self) -> Vec<Entry> {
-        self.0.lock().expect("no test panics while it holds the list").clone()
-    }
-}
-
-impl Journal for Listed {
-    fn head(&self) -> Head {
-        let last = Sequence(self.0.lock().expect("as above").len() as u64);
-        Head { epoch: Epoch(1), last, chain: ChainHash::default(), discarded: Sequence::ZERO }
-    }
-
-    fn commit(&mut self, batch: &[Entry]) -> Result<Head, JournalError> {
-        let mut list = self.0.lock().expect("as above");
-        for entry in batch {
-            assert_eq!(entry.sequence.0, list.len() as u64 + 1, "sequences go on without a gap");
-            list.push(entry.clone());
-        }
-        drop(list);
-        Ok(self.head())
-    }
-
-    fn read_after(
-        &self,
-        after: Sequence,
-        _chain: Option<ChainHash>,
-        visit: &mut dyn FnMut(&Entry, ChainHash) -> Result<(), JournalError>,
-    ) -> Result<Head, JournalError> {
-        for entry in self.entries().iter().filter(|entry| entry.sequence > after) {
-            visit(entry, ChainHash::default())?;
-        }
-        Ok(self.head())
-    }
-
-    fn discard_through(&mut self, _through: Sequence) -> Result<(), JournalError> {
-        Ok(())
-    }
-
-    fn bytes(&self) -> u64 {
-        0
-    }
-
-    fn close(self: Box<Self>) -> Result<(), JournalError> {
-        Ok(())
-    }
-}
-
-/// A caller who may do everything.
-pub fn almighty() -> Caller {
-    Caller {
-        id: CallerId::parse("tests").expect("an id"),
-        rights: Rights {
-            ask: Some(AskRight { audiences: Only::All, workspaces: Only::All }),
-            issue: true,
-            revoke: Some(RevokeRight::Anything),
-            administer: Some(Only::All),
-            define: true,
-            operate: true,
-        },
-    }
-}
-
-fn pepper() -> Pepper {
-    Pepper::from_bytes(&[3; 16])
-}
 
 /// A service with a caller who has every right, over a list in memory.
 pub struct World {
@@ -97,17 +24,9 @@ pub struct World {
     digests: HashMap<TokenHandle, TokenDigest>,
 }
 
-fn service_over(index: index::Index, writer: index::Writer, list: &Listed) -> (Service, Control) {
-    let (committer, control) = store::start(writer, Box::new(list.clone()), Limits::default());
-    let options = Options { default_audience: Vec::new(), prefix: TokenPrefix::parse("tks").expect("a prefix") };
-    (Service::new(index, committer, Epoch(1), pepper(), options), control)
-}
-
 impl Room for World {
     fn new() -> Self {
-        let (index, writer) = index::new();
-        let list = Listed::default();
-        let (service, control) = service_over(index, writer, &list);
+        let (service, list, control) = service();
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         Self { service, list, caller: almighty(), _control: control, runtime, digests: HashMap::new() }
     }

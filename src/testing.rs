@@ -1,0 +1,108 @@
+//! A service without a disk, for tests: the list is kept in memory, everything else is the real thing.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::domain::mint::TokenPrefix;
+use crate::domain::{Audience, CallerId, Entry, Epoch, Pepper, Sequence};
+use crate::index::{self, Index, Writer};
+use crate::journal::{ChainHash, Head, Journal, JournalError};
+use crate::service::caller::{AskRight, Caller, Only, RevokeRight, Rights};
+use crate::service::{Options, Service};
+use crate::store::{self, Control, Limits};
+
+/// A list of changes kept in memory, which tests can look at. Clones see the same list.
+#[derive(Clone, Default)]
+pub struct Listed(Arc<Mutex<Vec<Entry>>>);
+
+impl Listed {
+    /// All entries so far.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Journal for Listed {
+    fn head(&self) -> Head {
+        let last = Sequence(self.0.lock().unwrap_or_else(PoisonError::into_inner).len() as u64);
+        Head { epoch: Epoch(1), last, chain: ChainHash::default(), discarded: Sequence::ZERO }
+    }
+
+    fn commit(&mut self, batch: &[Entry]) -> Result<Head, JournalError> {
+        {
+            let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            for entry in batch {
+                assert_eq!(entry.sequence.0, list.len() as u64 + 1, "sequences go on without a gap");
+                list.push(entry.clone());
+            }
+        }
+        Ok(self.head())
+    }
+
+    fn read_after(
+        &self,
+        after: Sequence,
+        _chain: Option<ChainHash>,
+        visit: &mut dyn FnMut(&Entry, ChainHash) -> Result<(), JournalError>,
+    ) -> Result<Head, JournalError> {
+        for entry in self.entries().iter().filter(|entry| entry.sequence > after) {
+            visit(entry, ChainHash::default())?;
+        }
+        Ok(self.head())
+    }
+
+    fn discard_through(&mut self, _through: Sequence) -> Result<(), JournalError> {
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        0
+    }
+
+    fn close(self: Box<Self>) -> Result<(), JournalError> {
+        Ok(())
+    }
+}
+
+/// A caller who may do everything.
+///
+/// # Panics
+/// Never: the name is an id.
+pub fn almighty() -> Caller {
+    Caller {
+        id: CallerId::parse("tests").expect("an id"),
+        rights: Rights {
+            ask: Some(AskRight { audiences: Only::All, workspaces: Only::All }),
+            issue: true,
+            revoke: Some(RevokeRight::Anything),
+            administer: Some(Only::All),
+            define: true,
+            operate: true,
+        },
+    }
+}
+
+/// The pepper of test services.
+pub fn pepper() -> Pepper {
+    Pepper::from_bytes(&[3; 16])
+}
+
+/// A service over an index and a list that agree. It works for as long as the control is kept.
+///
+/// # Panics
+/// Never: the constants in it are well-formed.
+pub fn service_over(index: Index, writer: Writer, list: &Listed) -> (Service, Control) {
+    let (committer, control) = store::start(writer, Box::new(list.clone()), Limits::default());
+    let options = Options {
+        default_audience: vec![Audience::parse("https://api.example").expect("an audience")],
+        prefix: TokenPrefix::parse("tks").expect("a prefix"),
+    };
+    (Service::new(index, committer, Epoch(1), pepper(), options), control)
+}
+
+/// An empty service, its list, and what keeps it going.
+pub fn service() -> (Service, Listed, Control) {
+    let (index, writer) = index::new();
+    let list = Listed::default();
+    let (service, control) = service_over(index, writer, &list);
+    (service, list, control)
+}
