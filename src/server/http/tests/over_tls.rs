@@ -1,5 +1,6 @@
 //! The listener itself, over loopback: TLS, both versions of HTTP, deadlines, limits, the drain.
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
@@ -8,11 +9,13 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::*;
+use crate::server::tls::{TlsMaterial, https_config};
 
 /// A door that runs, and what it takes to reach it.
 struct Running {
     address: SocketAddr,
     root: CertificateDer<'static>,
+    tls: Arc<ArcSwap<rustls::ServerConfig>>,
     stats: Arc<Stats>,
     shutdown: watch::Sender<Phase>,
     task: JoinHandle<()>,
@@ -22,7 +25,8 @@ fn provider() -> Arc<rustls::crypto::CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-async fn start(options: HttpOptions) -> Running {
+/// A certificate that signs itself, and a configuration that shows it.
+fn self_signed() -> (CertificateDer<'static>, rustls::ServerConfig) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     let root = made.cert.der().clone();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
@@ -33,14 +37,22 @@ async fn start(options: HttpOptions) -> Running {
         .with_single_cert(vec![root.clone()], key)
         .unwrap();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let desk = desk(options);
+    (root, config)
+}
+
+async fn start(options: HttpOptions) -> Running {
+    let (root, config) = self_signed();
+    start_with(root, config, desk(options)).await
+}
+
+async fn start_with(root: CertificateDer<'static>, config: rustls::ServerConfig, desk: Desk) -> Running {
     let stats = desk.shared.stats.clone();
     let tls = Arc::new(ArcSwap::from_pointee(config));
-    let any = "127.0.0.1:0".parse().unwrap();
-    let door = HttpDoor::bind(any, desk.shared, desk.settings, desk.options, tls).await.unwrap();
+    let any = "127.0.0.1:0".parse::<SocketAddr>().unwrap();
+    let door = HttpDoor::bind(any, desk.shared, desk.settings, desk.options, tls.clone()).await.unwrap();
     let address = door.local_address().unwrap();
     let (shutdown, signal) = watch::channel(Phase::Open);
-    Running { address, root, stats, shutdown, task: tokio::spawn(door.run(signal)) }
+    Running { address, root, tls, stats, shutdown, task: tokio::spawn(door.run(signal)) }
 }
 
 impl Running {
@@ -49,13 +61,28 @@ impl Running {
     }
 
     async fn try_connect(&self, protocol: &[u8]) -> std::io::Result<TlsStream<TcpStream>> {
+        self.connect_as(protocol, None).await
+    }
+
+    /// Connects, showing a certificate if there is one.
+    async fn connect_as(
+        &self,
+        protocol: &[u8],
+        shown: Option<&rcgen::CertifiedKey<KeyPair>>,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.root.clone()).unwrap();
-        let mut config = rustls::ClientConfig::builder_with_provider(provider())
+        let config = rustls::ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let mut config = match shown {
+            None => config.with_no_client_auth(),
+            Some(shown) => {
+                let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(shown.signing_key.serialize_der()));
+                config.with_client_auth_cert(vec![shown.cert.der().clone()], key).unwrap()
+            }
+        };
         config.alpn_protocols = vec![protocol.to_vec()];
         let stream = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
@@ -284,4 +311,77 @@ async fn a_drain_does_not_wait_for_ever() {
     let door = start(HttpOptions::default()).await;
     drop(door.shutdown);
     door.task.await.unwrap();
+}
+
+/// A certificate for `name`, signed by `issuer`.
+fn signed(name: &str, issuer: &Issuer<'_, KeyPair>) -> rcgen::CertifiedKey<KeyPair> {
+    let signing_key = KeyPair::generate().unwrap();
+    let cert = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&signing_key, issuer).unwrap();
+    rcgen::CertifiedKey { cert, signing_key }
+}
+
+fn authority() -> (rcgen::Certificate, Issuer<'static, KeyPair>) {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    (params.self_signed(&key).unwrap(), Issuer::new(params, key))
+}
+
+// R8705-01, R8705-02: the chain is TLS's business, whose it is ours, looked up for each request.
+#[tokio::test]
+async fn a_client_certificate_is_a_caller_for_as_long_as_the_list_says_so() {
+    let (root, issuer) = authority();
+    let server = signed("localhost", &issuer);
+    let (chain, key) = (server.cert.pem(), server.signing_key.serialize_pem());
+    let material = TlsMaterial::from_pem(chain.as_bytes(), key.as_bytes(), root.pem().as_bytes()).unwrap();
+    let config = https_config(&material).unwrap();
+    let by_name = CredentialsOf { certificate_name: Some("api.example".into()), ..CredentialsOf::default() };
+    let caller = Caller { id: CallerId::parse("api").unwrap(), rights: Rights::default() };
+    let desk = desk(HttpOptions::default());
+    let callers = desk.shared.callers.clone();
+    callers.store(Arc::new(Callers::new(vec![(caller, by_name)])));
+    let door = start_with(root.der().clone(), Arc::unwrap_or_clone(config), desk).await;
+    let ask = b"GET /v1/scopes HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let (known, unknown) = (signed("api.example", &issuer), signed("other.example", &issuer));
+    let (_, foreign_issuer) = authority();
+    let foreign = signed("api.example", &foreign_issuer);
+    for (shown, status) in [(Some(&known), "200"), (Some(&unknown), "401"), (None, "401")] {
+        let mut stream = door.connect_as(b"http/1.1", shown).await.unwrap();
+        stream.write_all(ask).await.unwrap();
+        let mut line = [0; 12];
+        stream.read_exact(&mut line).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&line), format!("HTTP/1.1 {status}"));
+    }
+    // A foreign chain ends at the handshake; TLS 1.3 tells the client only after it.
+    if let Ok(mut stream) = door.connect_as(b"http/1.1", Some(&foreign)).await {
+        let _ = stream.write_all(ask).await;
+        assert_eq!(rest(&mut stream).await, "");
+    }
+    // The list changes under a connection that stands.
+    let mut stream = door.connect_as(b"http/1.1", Some(&known)).await.unwrap();
+    for (list, status) in [(None, "200"), (Some(Callers::default()), "401")] {
+        if let Some(list) = list {
+            callers.store(Arc::new(list));
+        }
+        stream.write_all(b"GET /v1/scopes HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut bytes = Vec::new();
+        // Each answer ends with the brace of its JSON.
+        while !bytes.ends_with(b"}") {
+            bytes.push(stream.read_u8().await.unwrap());
+        }
+        assert!(bytes.starts_with(format!("HTTP/1.1 {status}").as_bytes()), "{}", String::from_utf8_lossy(&bytes));
+    }
+}
+
+#[tokio::test]
+async fn a_new_certificate_serves_new_connections() {
+    let mut door = start(HttpOptions::default()).await;
+    let mut old = door.connect(b"http/1.1").await;
+    let (root, config) = self_signed();
+    door.tls.store(Arc::new(config));
+    assert!(door.try_connect(b"http/1.1").await.is_err(), "the old root does not know the new certificate");
+    door.root = root;
+    assert!(door.talk(b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.starts_with("HTTP/1.1 404"));
+    old.write_all(b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    assert!(rest(&mut old).await.starts_with("HTTP/1.1 404"), "what stands goes on");
 }
