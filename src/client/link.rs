@@ -46,8 +46,8 @@ pub(super) struct Common {
     pub(super) in_flight_max: usize,
     /// The revision of the last change this client made; questions demand it, if they are to.
     pub(super) floor: Mutex<Option<Revision>>,
-    /// Bumped whenever a link comes up, for those who wait for one.
-    pub(super) came_up: watch::Sender<u64>,
+    /// Bumped whenever a link comes up or goes down, for those who wait for one.
+    pub(super) changed: watch::Sender<u64>,
 }
 
 impl Common {
@@ -109,9 +109,15 @@ pub(super) struct State {
 }
 
 impl State {
-    fn is_down(&self, why: &Error) {
+    /// Why it is not up, if it has been tried.
+    pub(super) fn reason(&self) -> Option<Error> {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn is_down(&self, common: &Common, why: &Error) {
         self.up.store(false, Ordering::Release);
         *self.why.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.clone());
+        common.changed.send_modify(|times| *times += 1);
     }
 }
 
@@ -148,7 +154,7 @@ async fn keep_up(common: Arc<Common>, first: usize, mut jobs: mpsc::Receiver<Job
                     End::Left => Error::Unavailable("the server asked to leave".to_owned()),
                     End::Lost(error) => error.clone(),
                 };
-                state.is_down(&error);
+                state.is_down(&common, &error);
                 talk.waiting.fail_all(&error);
                 hang_up(&endpoint, &connection, &end).await;
                 if matches!(end, End::Done) {
@@ -161,7 +167,7 @@ async fn keep_up(common: Arc<Common>, first: usize, mut jobs: mpsc::Receiver<Job
             }
             Err(error) => error,
         };
-        state.is_down(&error);
+        state.is_down(&common, &error);
         number = number.wrapping_add(1);
         // A caller that is not known will not be known in a moment either.
         let most = if matches!(error, Error::Unauthorized(_)) { common.backoff_max * 5 } else { common.backoff_max };
@@ -349,7 +355,8 @@ impl<'c> Talk<'c> {
                 }
                 (Answer::GoingAway { .. }, _) => {
                     self.leaving = true;
-                    self.state.is_down(&Error::Unavailable("the server asked to leave".to_owned()));
+                    let why = Error::Unavailable("the server asked to leave".to_owned());
+                    self.state.is_down(self.common, &why);
                 }
                 (Answer::Hello(_), Some(_)) => return Err("a second hello".to_owned()),
                 (_, None) => return Err("an answer before the hello".to_owned()),
@@ -369,7 +376,7 @@ impl<'c> Talk<'c> {
         *self.state.why.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.state.late.store(0, Ordering::Relaxed);
         self.state.up.store(true, Ordering::Release);
-        self.common.came_up.send_modify(|times| *times += 1);
+        self.common.changed.send_modify(|times| *times += 1);
     }
 }
 

@@ -35,7 +35,7 @@ mod reply;
 mod tests;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -129,7 +129,7 @@ impl Client {
             backoff_max: options.backoff_max,
             in_flight_max: options.in_flight_max.clamp(1, 32_768),
             floor: Mutex::new(None),
-            came_up: watch::channel(0).0,
+            changed: watch::channel(0).0,
         });
         let links = (0..options.connections.clamp(1, 64))
             .map(|first| Link::start(common.clone(), first, options.queue_max))
@@ -494,9 +494,9 @@ impl Inner {
     /// A link that is up: in turn, those that answer in time before others, not `avoid` if there is another.
     ///
     /// # Errors
-    /// None was up before `deadline`: why not.
+    /// Why not: none was up before `deadline`, or every server has refused this caller, which waiting does not mend.
     async fn up(&self, deadline: Instant, avoid: Option<usize>) -> Result<usize, Error> {
-        let mut came_up = self.common.came_up.subscribe();
+        let mut changed = self.common.changed.subscribe();
         loop {
             let first = self.next.fetch_add(1, Ordering::Relaxed);
             let order = (0..self.links.len()).map(|i| first.wrapping_add(i) % self.links.len());
@@ -510,16 +510,15 @@ impl Inner {
             if let Some((_, number)) = best {
                 return Ok(number);
             }
-            if timeout_at(deadline, came_up.changed()).await.is_err() {
-                return Err(self.why_down());
+            let reasons: Vec<Error> = self.links.iter().filter_map(|link| link.state.reason()).collect();
+            if reasons.len() == self.links.len() && !reasons.iter().any(Error::is_retryable) {
+                return Err(reasons.into_iter().next().unwrap_or(Error::Timeout));
+            }
+            if timeout_at(deadline, changed.changed()).await.is_err() {
+                let unheard = || Error::Unavailable("no server has answered yet".to_owned());
+                return Err(reasons.into_iter().next().unwrap_or_else(unheard));
             }
         }
-    }
-
-    fn why_down(&self) -> Error {
-        let mut reasons =
-            self.links.iter().filter_map(|link| link.state.why.lock().unwrap_or_else(PoisonError::into_inner).clone());
-        reasons.next().unwrap_or_else(|| Error::Unavailable("no server has answered yet".to_owned()))
     }
 }
 

@@ -143,9 +143,9 @@ impl Desk {
         }
         let door = &shared.stats.quic;
         clerk.tally.pour_into(door);
-        if count > 0 {
-            let spent = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            door.latency.record(spent / count, count);
+        let spent = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        if let Some(each) = spent.checked_div(count) {
+            door.latency.record(each, count);
         }
         handled
     }

@@ -1,0 +1,257 @@
+//! Bytes that no good client would send, and what the server makes of them. It never falls over and always says why.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokenscope::server::quic_limits::QuicOptions;
+use tokenscope::server::tunnel::Tunnel;
+use tokenscope::wire::message::{Answer, Envelope, ErrorCode, Hello, Request, Revocation};
+use tokenscope::wire::{ALPN, CloseCode, STREAM_REQUESTS, Split, decode, encode};
+
+use super::rig::{Identity, Rig, TOKEN};
+
+/// A connection made by hand.
+struct ByHand {
+    _endpoint: Endpoint,
+    connection: Connection,
+}
+
+async fn connect(rig: &Rig, identity: Option<&Identity>, alpn: &[u8]) -> Result<ByHand, ConnectionError> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(rig.ca.pem.as_bytes()).unwrap()).unwrap();
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut tls = match identity {
+        None => builder.with_no_client_auth(),
+        Some(Identity { certificate, key }) => {
+            let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap()).unwrap()
+        }
+    };
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    let endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let connection = endpoint.connect_with(config, rig.address, "localhost").unwrap().await?;
+    Ok(ByHand { _endpoint: endpoint, connection })
+}
+
+async fn known(rig: &Rig) -> ByHand {
+    connect(rig, Some(&rig.ca.issue("everything.test")), ALPN).await.unwrap()
+}
+
+impl ByHand {
+    async fn closed_with(&self) -> Option<CloseCode> {
+        match self.connection.closed().await {
+            ConnectionError::ApplicationClosed(close) => CloseCode::from_code(close.error_code.into_inner()),
+            other => panic!("{other}"),
+        }
+    }
+
+    async fn stream(&self) -> Stream {
+        let (mut send, receive) = self.connection.open_bi().await.unwrap();
+        send.write_all(&[STREAM_REQUESTS]).await.unwrap();
+        Stream { send, receive, input: Vec::new() }
+    }
+}
+
+struct Stream {
+    send: SendStream,
+    receive: RecvStream,
+    input: Vec<u8>,
+}
+
+impl Stream {
+    async fn say(&mut self, bytes: &[u8]) {
+        self.send.write_all(bytes).await.unwrap();
+    }
+
+    /// The next answer, given to `look`.
+    async fn hear<T>(&mut self, look: impl FnOnce(u32, Answer<'_>) -> T) -> T {
+        loop {
+            if let Ok(Split::Whole(raw, length)) = decode::split(&self.input) {
+                let seen = look(raw.id, decode::answer(&raw).unwrap());
+                self.input.drain(..length);
+                return seen;
+            }
+            let mut buffer = [0; 4096];
+            let bytes = self.receive.read(&mut buffer).await.unwrap().expect("the stream goes on");
+            self.input.extend_from_slice(&buffer[..bytes]);
+        }
+    }
+
+    async fn greeted(mut self) -> Self {
+        self.hear(|id, answer| assert!(id == 0 && matches!(answer, Answer::Hello(Hello { minor: 0, .. })))).await;
+        self
+    }
+
+    async fn hears_error(&mut self, expected_id: u32, expected: ErrorCode) {
+        self.hear(|id, answer| match answer {
+            Answer::Error { code, .. } => assert_eq!((id, code), (expected_id, expected)),
+            other => panic!("{other:?}"),
+        })
+        .await;
+    }
+}
+
+fn introspect(id: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let request = Request::Introspect { digest: tokenscope::client::digest(TOKEN), place: None };
+    encode::request(&mut bytes, &Envelope { id, least: None, request }).unwrap();
+    bytes
+}
+
+#[tokio::test]
+async fn without_a_certificate_or_with_another_protocol_nobody_gets_in() {
+    let rig = Rig::start().await;
+    // In TLS 1.3 a client may think it is in before the server has looked at its certificate.
+    match connect(&rig, None, ALPN).await {
+        Err(_) => {}
+        Ok(by_hand) => assert!(matches!(by_hand.connection.closed().await, ConnectionError::ConnectionClosed(_))),
+    }
+    assert!(connect(&rig, Some(&rig.ca.issue("everything.test")), b"h3").await.is_err());
+    assert!(rig.client("everything").await.introspect(TOKEN).await.is_ok());
+}
+
+#[tokio::test]
+async fn garbage_on_the_port_is_ignored() {
+    let rig = Rig::start().await;
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for length in [0, 1, 20, 500, 1_200, 1_400] {
+        for fill in [0x00, 0x40, 0xc0, 0xff] {
+            socket.send_to(&vec![fill; length], rig.address).unwrap();
+        }
+    }
+    assert!(rig.client("everything").await.introspect(TOKEN).await.is_ok());
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_messages_close_the_connection_with_their_code() {
+    let rig = Rig::start().await;
+    for (bytes, code) in [
+        (&[7, 0, 1, 0, 0, 0, 0, 0][..], CloseCode::Malformed),
+        (&[0, 0][..], CloseCode::Malformed),
+        (&[0x01, 0x40, 1, 0][..], CloseCode::TooLarge),
+        (&[0xff, 0xff, 0x7f][..], CloseCode::TooLarge),
+    ] {
+        let by_hand = known(&rig).await;
+        let mut stream = by_hand.stream().await.greeted().await;
+        let whole_and_broken = [&introspect(3), bytes].concat();
+        stream.say(&whole_and_broken).await;
+        assert_eq!(by_hand.closed_with().await, Some(code), "{bytes:?}");
+    }
+    let by_hand = known(&rig).await;
+    let (mut send, _receive) = by_hand.connection.open_bi().await.unwrap();
+    send.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    assert_eq!(by_hand.closed_with().await, Some(CloseCode::UnknownStream));
+    assert!(rig.client("everything").await.introspect(TOKEN).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_message_that_is_wrong_inside_gets_an_error_and_the_stream_goes_on() {
+    let rig = Rig::start().await;
+    let by_hand = known(&rig).await;
+    let mut stream = by_hand.stream().await.greeted().await;
+    // Unknown kinds (an announcement among them), a digest too short, a reserved bit, no such grant.
+    for (id, bytes, code) in [
+        (1, [&[8, 0, 0x3f, 0, 1, 0, 0, 0][..]].concat(), ErrorCode::UnknownMessage),
+        (2, [&[8, 0, 0x40, 0, 2, 0, 0, 0][..]].concat(), ErrorCode::UnknownMessage),
+        (3, [&[39, 0, 1, 0, 3, 0, 0, 0][..], &[0; 31]].concat(), ErrorCode::Malformed),
+        (4, [&[40, 0, 1, 1, 4, 0, 0, 0][..], &[0; 32]].concat(), ErrorCode::Malformed),
+        (5, [&[12, 0, 0x21, 2, 5, 0, 0, 0][..], &[0; 4]].concat(), ErrorCode::Malformed),
+    ] {
+        stream.say(&bytes).await;
+        stream.hears_error(id, code).await;
+    }
+    stream.say(&introspect(6)).await;
+    stream.hear(|id, answer| assert!(id == 6 && matches!(answer, Answer::Active(_)))).await;
+}
+
+#[tokio::test]
+async fn a_message_may_arrive_byte_by_byte() {
+    let rig = Rig::start().await;
+    let by_hand = known(&rig).await;
+    let mut stream = by_hand.stream().await.greeted().await;
+    for byte in introspect(6) {
+        stream.say(&[byte]).await;
+        tokio::task::yield_now().await;
+    }
+    stream.hear(|id, answer| assert!(id == 6 && matches!(answer, Answer::Active(_)))).await;
+    stream.send.finish().unwrap();
+    let mut rest = [0; 1];
+    assert_eq!(stream.receive.read(&mut rest).await.unwrap(), None, "the server finishes its side too");
+}
+
+#[tokio::test]
+async fn who_sends_nothing_or_half_a_message_is_closed() {
+    let options = QuicOptions {
+        first_request_deadline: Duration::from_millis(50),
+        partial_message_deadline: Duration::from_millis(50),
+        ..QuicOptions::default()
+    };
+    let rig = Rig::start_with(options, Tunnel::closed()).await;
+    let by_hand = known(&rig).await;
+    assert_eq!(by_hand.closed_with().await, Some(CloseCode::TooSlow), "no request");
+    let by_hand = known(&rig).await;
+    let mut stream = by_hand.stream().await.greeted().await;
+    stream.say(&introspect(1)[..20]).await;
+    assert_eq!(by_hand.closed_with().await, Some(CloseCode::TooSlow), "half a request");
+}
+
+#[tokio::test]
+async fn who_does_not_read_its_answers_is_closed() {
+    let options = QuicOptions { write_deadline: Duration::from_millis(100), ..QuicOptions::default() };
+    let rig = Rig::start_with(options, Tunnel::closed()).await;
+    let by_hand = known(&rig).await;
+    let mut stream = by_hand.stream().await;
+    let flood: Vec<u8> = (0..1_000).flat_map(introspect).collect();
+    // The client's window for answers (quinn's default, over a megabyte) fills up, and then nobody reads.
+    let flooding = async { while stream.send.write_all(&flood).await.is_ok() {} };
+    tokio::join!(flooding, async { assert_eq!(by_hand.closed_with().await, Some(CloseCode::TooSlow)) });
+    assert!(rig.client("everything").await.introspect(TOKEN).await.is_ok());
+}
+
+#[tokio::test]
+async fn more_changes_than_there_is_room_for_are_busy_and_hold_no_question_up() {
+    let options = QuicOptions { changes_in_flight_max: 1, ..QuicOptions::default() };
+    let rig = Rig::start_with(options, Tunnel::closed()).await;
+    let by_hand = known(&rig).await;
+    let mut stream = by_hand.stream().await.greeted().await;
+    let mut bytes = Vec::new();
+    for id in 0..20 {
+        let request = Request::Revoke(Revocation::Digest(tokenscope::client::digest("some token")));
+        encode::request(&mut bytes, &Envelope { id, least: None, request }).unwrap();
+    }
+    bytes.extend(introspect(99));
+    stream.say(&bytes).await;
+    let (mut done, mut busy, mut seen) = (0, 0, 0);
+    for _ in 0..21 {
+        stream
+            .hear(|id, answer| match answer {
+                Answer::Done { .. } => done += 1,
+                Answer::Error { code: ErrorCode::Busy, .. } => busy += 1,
+                Answer::Active(_) if id == 99 => seen += 1,
+                other => panic!("{other:?}"),
+            })
+            .await;
+    }
+    assert!(done >= 1 && busy >= 1 && done + busy == 20 && seen == 1, "{done} done, {busy} busy, {seen} answered");
+}
+
+#[tokio::test]
+async fn more_streams_than_allowed_wait_and_one_way_streams_are_not_opened() {
+    let rig = Rig::start_with(QuicOptions { streams: 2, ..QuicOptions::default() }, Tunnel::closed()).await;
+    let by_hand = known(&rig).await;
+    let first = by_hand.stream().await.greeted().await;
+    let _second = by_hand.stream().await.greeted().await;
+    let short = Duration::from_millis(100);
+    assert!(tokio::time::timeout(short, by_hand.connection.open_bi()).await.is_err(), "a third stream");
+    assert!(tokio::time::timeout(short, by_hand.connection.open_uni()).await.is_err(), "a one-way stream");
+    drop(first);
+}
