@@ -62,7 +62,7 @@ fn introspection(token: &Value) -> String {
     ];
     let details = token["authorization_details"].as_array().map_or(&[][..], Vec::as_slice);
     for detail in details {
-        lines.push(format!("at {}: {}", show::text(detail, "locations"), show::text(detail, "actions")));
+        lines.push(format!("at {}: {}", show::text(detail, "locations"), show::scopes(detail, "actions")));
     }
     lines.join("\n")
 }
@@ -150,7 +150,12 @@ fn explanation(told: &Value) -> String {
         lines.push(show::table(
             &["place", "granted", "left", "why"],
             places.iter().map(|place| {
-                ["place", "granted", "effective", "explanation"].map(|name| show::text(place, name)).to_vec()
+                vec![
+                    show::text(place, "place"),
+                    show::scopes(place, "granted"),
+                    show::scopes(place, "effective"),
+                    show::text(place, "explanation"),
+                ]
             }),
         ));
     }
@@ -247,7 +252,7 @@ fn risk(report: &Value) -> String {
     lines.push(show::pairs([
         ("workspaces", workspaces.trim_start().to_owned()),
         ("places", number("places")),
-        ("scopes", show::text(report, "scopes")),
+        ("scopes", show::scopes(report, "scopes")),
         ("writes", number("writes")),
         ("deletes", number("deletes")),
         ("everything", show::text(report, "wildcard")),

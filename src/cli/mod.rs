@@ -85,7 +85,9 @@ impl Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        Self::run_time(error.to_string())
+        // Whoever reads along has seen enough (`| head`): nothing to complain about.
+        let enough = error.kind() == std::io::ErrorKind::BrokenPipe;
+        Self { code: RUN_TIME, message: if enough { String::new() } else { error.to_string() } }
     }
 }
 

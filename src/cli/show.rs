@@ -70,11 +70,17 @@ pub fn ends(value: &Value) -> String {
     if value["never_expires"] == true { "never".into() } else { time(value, "exp") }
 }
 
+/// A list of scopes in one cell; answers name every scope behind the wildcard, people are spared that.
+pub fn scopes(value: &Value, member: &str) -> String {
+    let all = value[member].as_array().is_some_and(|scopes| scopes.iter().any(|scope| scope == "*"));
+    if all { "* (everything)".into() } else { text(value, member) }
+}
+
 /// An access list in one line: `1579: tasks:read tasks:write; everywhere: *`.
 pub fn access(value: &Value) -> String {
     let pair = |pair: &Value| {
         let place = if pair["everywhere"] == true { "everywhere".into() } else { text(pair, "place") };
-        format!("{place}: {}", text(pair, "scopes"))
+        format!("{place}: {}", scopes(pair, "scopes"))
     };
     value.as_array().map(|pairs| pairs.iter().map(pair).collect::<Vec<_>>().join("; ")).unwrap_or_default()
 }

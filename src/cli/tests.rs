@@ -347,6 +347,16 @@ fn answers_are_tables_for_people_and_json_for_machines() {
 }
 
 #[test]
+fn everything_is_one_word_for_people_and_every_name_for_machines() {
+    let grants = json!({ "grants": [{ "grant": "g1", "alive": true, "never_expires": true,
+        "access": [{ "everywhere": true, "scopes": ["*", "tasks:read", "tasks:write"] }] }] });
+    let answers = [("/v1/grants/g1", 200, grants)];
+    let people = run_with("grant show g1", "", false, &answers).out;
+    assert!(people.contains("everywhere: * (everything)  never") && !people.contains("tasks:read"), "{people}");
+    assert!(run_with("grant show g1 --json", "", false, &answers).out.contains("tasks:write"));
+}
+
+#[test]
 fn a_check_says_why_not_and_its_exit_code_is_the_verdict() {
     let cases = [
         (json!({ "active": true, "allowed": true }), 0, "allowed\n"),
