@@ -243,7 +243,10 @@ impl Model {
 
     /// Every reason why a token is not active, or none.
     pub fn reasons(&self, key: TokenKey, now: Timestamp) -> BTreeSet<Inactive> {
-        let Some(token) = self.token(key) else { return [Inactive::Unknown].into() };
+        let Some(token) = self.token(key) else {
+            let revoked = self.revocations().any(|(_, target)| *target == Target::Token(key));
+            return [Inactive::Unknown].into_iter().chain(revoked.then_some(Inactive::TokenRevoked)).collect();
+        };
         let Some((made, grant)) = self.grant(token.grant) else { return [Inactive::Unknown].into() };
         let mut reasons = self.grant_reasons(made, grant, now);
         for (_, target) in self.revocations() {
@@ -456,13 +459,13 @@ impl Model {
                 && belongs(grant, of)
                 && self.grant_reasons(made, grant, now).is_empty()
             {
-                live.insert(grant.id, self.countable_tokens(grant.id, now));
+                live.insert(grant.id, self.living_tokens(grant.id, now));
             }
         }
         live
     }
 
-    fn countable_tokens(&self, of: GrantId, now: Timestamp) -> u64 {
+    fn living_tokens(&self, of: GrantId, now: Timestamp) -> u64 {
         let keys: BTreeSet<TokenKey> = self
             .entries()
             .filter_map(|(_, change)| match change {
@@ -470,11 +473,7 @@ impl Model {
                 _ => None,
             })
             .collect();
-        let gone = |key: &TokenKey| {
-            let reasons = self.reasons(*key, now);
-            reasons.contains(&Inactive::Expired) || reasons.contains(&Inactive::TokenRevoked)
-        };
-        keys.iter().filter(|key| !gone(key)).count() as u64
+        keys.iter().filter(|key| self.reasons(**key, now).is_empty()).count() as u64
     }
 
     /// Whether anybody granted anything to or by whom this names.

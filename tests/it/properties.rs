@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tokenscope::domain::{Denial, Inactive, PolicyEntry, PolicyMode, Switch, Timestamp, TokenDigest};
+use tokenscope::domain::{Denial, Inactive, Place, PolicyEntry, PolicyMode, Switch, Timestamp, TokenDigest};
 use tokenscope::service::Decision;
 use tokenscope::service::report::ListOf;
 use tokenscope::service::request::{ChangeRequest, RevokeTarget};
@@ -12,8 +12,8 @@ use crate::face::{LOST_PLACE, LostPlace, Room, Seen, Told};
 use crate::scribe::key;
 use crate::twin::{Bucket, Twin, end_of, put_beside_the_model};
 use crate::workload::{
-    CLIENTS, GRANTS, Made, PLACES, SCOPES, START, SUBJECTS, Step, WORKSPACES, client, grant, place, places, register,
-    scopes, steps, subject, tokens, workspace,
+    CLIENTS, GRANTS, Made, PLACES, SCOPES, START, SUBJECTS, Step, WORKSPACES, client, grant, places, register, scopes,
+    steps, subject, tokens, workspace,
 };
 
 /// Everything a room says: exact, to be compared with itself.
@@ -270,7 +270,8 @@ fn nothing_is_wider_than_what_it_hangs_on<R: Room>() {
                     }
                     let around = room.check(&whole, scope, at, now);
                     assert_eq!(around, Decision::Allowed, "{scope} at {at} is not in grant {}", seen.grant);
-                    let in_place = member_of.contains(at) || member_of.contains(place(at).workspace_str());
+                    let Ok(named) = Place::parse(at) else { panic!("{scope} allowed at {at:?}, which is no place") };
+                    let in_place = member_of.contains(at) || member_of.contains(named.workspace_str());
                     assert!(in_place, "{scope} allowed at {at}, but {} is in {member_of:?}", seen.subject);
                 }
             }

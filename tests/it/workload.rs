@@ -34,7 +34,7 @@ pub const ALIAS: &str = "workspace.typeahead:read";
 /// Names nobody ever granted, some of them one byte away from one that was.
 pub const STRANGE_SCOPES: [&str; 5] = ["*", "default", "Tasks:read", "tasks:read ", "nobody:knows"];
 /// Places nobody ever named, and texts that are none.
-pub const STRANGE_PLACES: [&str; 7] = ["10/999", "99", "99/1", "1", "30", "10/", ""];
+pub const STRANGE_PLACES: [&str; 10] = ["10/999", "99", "99/1", "1", "30", "10/", "10/1/2", "10 ", "/", ""];
 
 /// A change, and when it is asked for.
 pub type Step = (ChangeRequest, Timestamp);
