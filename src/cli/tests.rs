@@ -42,7 +42,7 @@ impl Rooms for FakeServer {
         Err(Failure::configuration(format!("{}: line 3, column 1: unknown key", config.display())))
     }
     fn start(&self, _config: &Path) -> Result<Box<dyn Running>, Failure> {
-        Err(files::not_built("a server"))
+        Err(Failure::run_time("no server can be started here"))
     }
     fn check_config(&self, _config: &Path) -> Result<Vec<String>, Failure> {
         Ok(vec!["the certificate ends tomorrow".into()])

@@ -11,6 +11,7 @@ mod lessons;
 mod model;
 mod plain;
 mod properties;
+mod protocol;
 mod scribe;
 mod shrink;
 mod twin;
