@@ -421,6 +421,12 @@ fn b32_a_right_in_one_place_is_no_right_in_another() {
         ("tasks:read", "20/1", Decision::Denied(Denial::ScopeNotGranted)),
         ("tasks:read", "30", Decision::Denied(Denial::PlaceNotGranted)),
         ("tasks:red", "10", Decision::Denied(Denial::ScopeUnknown)),
+        // A project nobody ever named lies in its workspace; a text that is no place lies nowhere.
+        ("tasks:read", "10/999", Decision::Allowed),
+        ("tasks:read", "10/", Decision::Denied(Denial::PlaceNotGranted)),
+        ("tasks:read", "10/1/2", Decision::Denied(Denial::PlaceNotGranted)),
+        ("tasks:read", "10 ", Decision::Denied(Denial::PlaceNotGranted)),
+        ("tasks:read", "", Decision::Denied(Denial::PlaceNotGranted)),
     ] {
         assert_eq!(story.check(1, scope, place), due, "{scope} at {place}");
     }
