@@ -110,7 +110,8 @@ pub trait Room {
     /// Tokens of a subject, client or grant that are alive at `now`, even with nothing left anywhere.
     fn live_tokens(&self, of: &ListOf, now: Timestamp) -> HashSet<TokenDigest>;
 
-    /// Grants whose tokens can be active at `now`, each with the number of its tokens that are alive.
+    /// Grants whose tokens can be active at `now`, each with the number of its tokens that are neither expired nor
+    /// revoked.
     fn live_grants(&self, of: &ListOf, now: Timestamp) -> BTreeMap<GrantId, u64>;
 
     /// Places the subject is a member of.

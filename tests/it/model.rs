@@ -459,13 +459,13 @@ impl Model {
                 && belongs(grant, of)
                 && self.grant_reasons(made, grant, now).is_empty()
             {
-                live.insert(grant.id, self.living_tokens(grant.id, now));
+                live.insert(grant.id, self.countable_tokens(grant.id, now));
             }
         }
         live
     }
 
-    fn living_tokens(&self, of: GrantId, now: Timestamp) -> u64 {
+    fn countable_tokens(&self, of: GrantId, now: Timestamp) -> u64 {
         let keys: BTreeSet<TokenKey> = self
             .entries()
             .filter_map(|(_, change)| match change {
@@ -473,7 +473,11 @@ impl Model {
                 _ => None,
             })
             .collect();
-        keys.iter().filter(|key| self.reasons(**key, now).is_empty()).count() as u64
+        let gone = |key: &TokenKey| {
+            let reasons = self.reasons(*key, now);
+            reasons.contains(&Inactive::Expired) || reasons.contains(&Inactive::TokenRevoked)
+        };
+        keys.iter().filter(|key| !gone(key)).count() as u64
     }
 
     /// Whether anybody granted anything to or by whom this names.

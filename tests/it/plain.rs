@@ -383,7 +383,10 @@ impl Room for Plain {
     }
 
     fn live_grants(&self, of: &ListOf, now: Timestamp) -> BTreeMap<GrantId, u64> {
-        let countable = |key: &&TokenKey| self.facts.verdict(**key, now).is_ok();
+        let countable = |key: &&TokenKey| {
+            let known = self.facts.tokens.get(*key);
+            known.is_some_and(|token| !token.times.expiry.has_passed(now)) && !self.facts.revoked.contains(*key)
+        };
         let count = |grant: &Grant| self.facts.keys_of(grant).filter(countable).count() as u64;
         self.facts.grants_of(of, now).map(|grant| (grant.grant.id, count(grant))).collect()
     }
