@@ -247,10 +247,10 @@ fn grants_get_numbers_in_their_order_and_tokens_find_theirs() {
 #[test]
 fn an_import_cut_off_anywhere_and_repeated_ends_as_one_that_never_was() {
     let now = Timestamp::from_raw(1_790_000_000);
-    let text: String = samples::all(11, 12_000, now).map(|line| line.to_json() + "\n").collect();
+    let text: String = samples::all(11, 16_000, now).map(|line| line.to_json() + "\n").collect();
     let mut whole = Fake::default();
     let tally = run(&text, &mut whole).unwrap();
-    assert_eq!(tally.tokens, 12_000 + 10);
+    assert_eq!(tally.tokens, 16_000 + 10);
     for cut in 0..3 {
         let mut sink = Fake { commits_left: cut, ..Fake::default() };
         let error = run(&text, &mut sink).unwrap_err();
