@@ -2,13 +2,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{Ground, Parts, StartError, StoreControl};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::disk::DataDir;
+use crate::disk::{DataDir, DiskError};
 use crate::domain::{Epoch, Timestamp};
 use crate::index::Index;
 use crate::journal::{Options as JournalOptions, RedbJournal};
@@ -67,7 +68,7 @@ pub fn journal_options(config: &Config) -> JournalOptions {
 /// # Errors
 /// Somebody else has the directory, or nothing sound is in it.
 pub fn recover(config: &Config, secrets: &Secrets) -> Result<(Arc<DataDir>, Opened), StartError> {
-    let dir = Arc::new(DataDir::open(&config.server.data_dir).map_err(failed)?);
+    let dir = Arc::new(open_dir(config)?);
     let path = dir.file_path(JOURNAL_NAME).map_err(failed)?;
     let options = journal_options(config);
     let names = dir.list().map_err(failed)?;
@@ -88,6 +89,25 @@ pub fn recover(config: &Config, secrets: &Secrets) -> Result<(Arc<DataDir>, Open
     };
     let opened = store::open(&dir, Box::new(journal), &keys(secrets)).map_err(failed)?;
     Ok((dir, opened))
+}
+
+/// Opens the data directory. A process that was killed a moment ago may still hold its lock while the system takes its
+/// memory apart, so a supervisor that restarts at once is given a few seconds.
+fn open_dir(config: &Config) -> Result<DataDir, StartError> {
+    const PAUSE: Duration = Duration::from_millis(50);
+    const ATTEMPTS: u32 = 100;
+    for attempt in 1..ATTEMPTS {
+        match DataDir::open(&config.server.data_dir) {
+            Err(DiskError::InUse { holder, .. }) => {
+                if attempt == 1 {
+                    tracing::warn!(?holder, "the data directory is in use; waiting for a few seconds");
+                }
+                std::thread::sleep(PAUSE);
+            }
+            opened => return opened.map_err(failed),
+        }
+    }
+    DataDir::open(&config.server.data_dir).map_err(failed)
 }
 
 fn new_epoch() -> Result<Epoch, StartError> {

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use crossbeam_epoch::{Guard, Owned};
 
 use super::facts::{
-    AUDIENCE_SETS_MAX, EVERYWHERE, MADE_MAX, Tables, binding, entry as line, grant as granted, pack, party,
+    AUDIENCE_SETS_MAX, EVERYWHERE, MADE_MAX, Tables, binding, entry as line, grant as granted, pack, pair, party,
     place as spot, unpack,
 };
 use super::tokens::{SEGMENTS, SlotFacts, SlotTimes};
@@ -61,7 +61,6 @@ pub enum Admitted {
 /// The one writer of an index. There is never a second one: it is not `Clone`, and [`super::new`] makes one.
 pub struct Writer {
     tables: Arc<Tables>,
-    masks: HashMap<ScopeMask, u32>,
     audience_sets: HashMap<Vec<u32>, u32>,
     /// Rows of `details` whose token was swept.
     free_details: Vec<u32>,
@@ -71,13 +70,7 @@ pub struct Writer {
 
 impl Writer {
     pub(crate) fn new(tables: Arc<Tables>) -> Self {
-        let mut writer = Self {
-            tables,
-            masks: HashMap::new(),
-            audience_sets: HashMap::new(),
-            free_details: Vec::new(),
-            sweep_at: 0,
-        };
+        let mut writer = Self { tables, audience_sets: HashMap::new(), free_details: Vec::new(), sweep_at: 0 };
         writer.client(&ClientId::personal(), &crossbeam_epoch::pin());
         writer
     }
@@ -85,7 +78,6 @@ impl Writer {
     /// Takes over what a snapshot loaded into the tables: the writer's own maps are rebuilt from them.
     pub(crate) fn adopt(&mut self, free_details: Vec<u32>) {
         let tables = &self.tables;
-        self.masks = (0..tables.masks.len()).map(|number| (tables.mask(number), number)).collect();
         self.audience_sets =
             (0..tables.audience_sets.len()).map(|set| (tables.audience_numbers(set).collect(), set)).collect();
         self.free_details = free_details;
@@ -443,13 +435,6 @@ impl Writer {
         row[1].store(row[1].load(Ordering::Relaxed) & !1, Ordering::Release);
     }
 
-    fn mask(&mut self, mask: ScopeMask) -> u32 {
-        *self.masks.entry(mask).or_insert_with(|| {
-            let [a, b, c, d] = mask.words();
-            self.tables.masks.push([a, b, c, d, u64::from(mask.has_wildcard())])
-        })
-    }
-
     fn audience_set(&mut self, audience: &[Audience], guard: &Guard) -> u32 {
         let mut numbers: Vec<u32> = audience.iter().map(|a| self.tables.texts.intern(a.as_str(), guard)).collect();
         numbers.sort_unstable();
@@ -466,14 +451,21 @@ impl Writer {
         set
     }
 
-    /// Writes a run of pairs; with `since`, each pair says when it was granted.
-    fn run(&mut self, pairs: &[(u32, ScopeMask, Option<Sequence>)]) -> u64 {
-        let start = self.tables.access.len();
+    /// Writes a run of pairs; a pair with `since` says when it was granted.
+    fn run(&self, pairs: &[(u32, ScopeMask, Option<Sequence>)]) -> u64 {
+        let access = &self.tables.access;
+        let start = access.len();
         for (place, scopes, since) in pairs {
-            let mask = self.mask(*scopes);
-            self.tables.access.push([pack(*place, mask)]);
+            let words = scopes.words();
+            let stored = (0..4).filter(|i| words[*i] != 0).fold(0, |bits, i| bits | 1 << i);
+            let wildcard = if scopes.has_wildcard() { pair::WILDCARD } else { 0 };
+            let dated = if since.is_some() { pair::DATED } else { 0 };
+            access.push([pack(*place, stored | wildcard | dated)]);
             if let Some(since) = since {
-                self.tables.access.push([since.0]);
+                access.push([since.0]);
+            }
+            for word in words.into_iter().filter(|word| *word != 0) {
+                access.push([word]);
             }
         }
         u64::from(start) << 32 | (pairs.len() as u64) << 16
@@ -567,7 +559,7 @@ impl Writer {
         let run = self.run(&joined);
         let tables = Arc::clone(&self.tables);
         if let Some(row) = tables.grants.row(id.number() - 1) {
-            let flags = row[2].load(Ordering::Relaxed) & 0xffff | granted::DATED;
+            let flags = row[2].load(Ordering::Relaxed) & 0xffff;
             row[2].store(run | flags, Ordering::Release);
         }
     }

@@ -12,9 +12,8 @@
 //! mark    [ subject | client ] [ void_before ]
 //! grant   [ subject | client ] [ made:40 | audience:24 ] [ start:32 | count:16 | flags:16 ]
 //!         [ expiry | issued_before ] [ next of the subject + 1 | next of the client + 1 ]
-//! access  [ place | mask ]            one pair of a grant as it was made, or of a narrowed token
-//!         [ place | mask ] [ since ]  one pair of a grant that was changed later (grant flag DATED)
-//! mask    [ 4 words of bits ] [ wildcard ]
+//! access  [ place | form ] [ since, if form says DATED ] [ the words of the mask that form says are not 0 ]
+//!         one pair of a grant or a narrowed token; pairs of a run follow one another
 //! audience[ start:32 | count:32 ] into audience words; set 0 is the empty set
 //! details [ expiry | issued ] [ not before | audience set ] [ narrowed start:32 | count:16 | binding:16 ]
 //!         [ 4 words of binding ] [ first half of the key ]
@@ -29,7 +28,7 @@ use super::lookup::{Lookup, hash_pair};
 use super::names::Names;
 use super::tokens::Tokens;
 use crate::domain::access::{MemberFacts, PartyFacts, PolicyFacts};
-use crate::domain::{PolicyMode, ScopeCatalogue, ScopeMask, Sequence, Switch, Timestamp};
+use crate::domain::{PolicyMode, ScopeCatalogue, Sequence, Switch, Timestamp};
 
 /// The place number that means "wherever the subject is a member".
 pub(crate) const EVERYWHERE: u32 = u32::MAX;
@@ -66,8 +65,14 @@ pub(crate) mod entry {
 pub(crate) mod grant {
     /// Revoked.
     pub(crate) const REVOKED: u64 = 1;
-    /// Its pairs say when each was granted.
-    pub(crate) const DATED: u64 = 2;
+}
+
+/// The form of a pair: bits 0 to 3 say which words of its mask are stored.
+pub(crate) mod pair {
+    /// The wildcard is in the mask.
+    pub(crate) const WILDCARD: u32 = 1 << 4;
+    /// The pair says when it was granted; otherwise it is as old as its grant.
+    pub(crate) const DATED: u32 = 1 << 5;
 }
 
 /// How a token is bound, in `details`.
@@ -136,7 +141,6 @@ pub(crate) struct Tables {
     pub(crate) details: Dense<8>,
     pub(crate) grants: Dense<5>,
     pub(crate) access: Dense<1>,
-    pub(crate) masks: Dense<5>,
     pub(crate) audience_sets: Dense<1>,
     pub(crate) audience_words: Dense<1>,
     pub(crate) subjects: Dense<3>,
@@ -173,7 +177,6 @@ impl Tables {
             details: Dense::new(),
             grants: Dense::new(),
             access: Dense::new(),
-            masks: Dense::new(),
             audience_sets: Dense::new(),
             audience_words: Dense::new(),
             subjects: Dense::new(),
@@ -245,21 +248,12 @@ impl Tables {
         }
     }
 
-    /// The set of scopes with this number; an unknown number is the empty set, which denies.
-    pub(crate) fn mask(&self, number: u32) -> ScopeMask {
-        self.masks.row(number).map_or(ScopeMask::EMPTY, |row| {
-            let word = |i: usize| row[i].load(Ordering::Relaxed);
-            ScopeMask::from_words([word(0), word(1), word(2), word(3)], word(4) != 0)
-        })
-    }
-
     /// Bytes in use by all tables.
     pub(crate) fn bytes(&self, guard: &Guard) -> u64 {
         let rows = [
             self.details.bytes(),
             self.grants.bytes(),
             self.access.bytes(),
-            self.masks.bytes(),
             self.audience_sets.bytes(),
             self.audience_words.bytes(),
             self.subjects.bytes(),

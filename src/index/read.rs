@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use crossbeam_epoch::Guard;
 
 use super::apply::{NO_GRANT, first_half};
-use super::facts::{EVERYWHERE, Tables, binding, grant as granted, party, unpack};
+use super::facts::{EVERYWHERE, Tables, binding, grant as granted, pair, party, unpack};
 use super::tokens::{Found, SlotTimes, use_step, use_time};
 use super::{Index, Pin};
 use crate::domain::access::{
@@ -147,14 +147,25 @@ impl Tables {
         self.pairs_in(row[2].load(Ordering::Acquire), made)
     }
 
+    /// The pairs of a run. A run that leads nowhere (which only a damaged snapshot could bring) ends early.
     fn pairs_in(&self, run: u64, made: Sequence) -> impl Iterator<Item = (u32, ScopeMask, Sequence)> + use<'_> {
-        let (start, count, dated) = ((run >> 32) as u32, (run >> 16) as u32 & 0xffff, run & granted::DATED != 0);
-        let width = if dated { 2 } else { 1 };
-        (0..count).map_while(move |i| {
-            let at = start.checked_add(i * width)?;
-            let (place, mask) = unpack(self.access.row(at)?[0].load(Ordering::Acquire));
-            let since = if dated { Sequence(self.access.row(at + 1)?[0].load(Ordering::Acquire)) } else { made };
-            Some((place, self.mask(mask), since))
+        let (mut at, mut left) = ((run >> 32) as u32, (run >> 16) as u32 & 0xffff);
+        let mut next = move || {
+            let word = self.access.row(at)?[0].load(Ordering::Acquire);
+            at += 1;
+            Some(word)
+        };
+        std::iter::from_fn(move || {
+            left = left.checked_sub(1)?;
+            let (place, form) = unpack(next()?);
+            let since = if form & pair::DATED == 0 { made } else { Sequence(next()?) };
+            let mut words = [0; 4];
+            for (i, word) in words.iter_mut().enumerate() {
+                if form >> i & 1 == 1 {
+                    *word = next()?;
+                }
+            }
+            Some((place, ScopeMask::from_words(words, form & pair::WILDCARD != 0), since))
         })
     }
 

@@ -40,7 +40,6 @@ mod table {
     pub(super) const DETAILS: u32 = 2;
     pub(super) const GRANTS: u32 = 3;
     pub(super) const ACCESS: u32 = 4;
-    pub(super) const MASKS: u32 = 5;
     pub(super) const AUDIENCE_SETS: u32 = 6;
     pub(super) const AUDIENCE_WORDS: u32 = 7;
     pub(super) const SUBJECTS: u32 = 8;
@@ -86,7 +85,6 @@ impl Index {
         rows(&tables.entries.rows, table::ENTRIES, sink)?;
         rows(&tables.marks.rows, table::MARKS, sink)?;
         rows(&tables.access, table::ACCESS, sink)?;
-        rows(&tables.masks, table::MASKS, sink)?;
         rows(&tables.audience_sets, table::AUDIENCE_SETS, sink)?;
         rows(&tables.audience_words, table::AUDIENCE_WORDS, sink)?;
         rows(&tables.subjects, table::SUBJECTS, sink)?;
@@ -249,7 +247,6 @@ impl Loader {
             table::DETAILS => load_rows(&tables.details, 1, table, words),
             table::GRANTS => load_rows(&tables.grants, 0, table, words),
             table::ACCESS => load_rows(&tables.access, 0, table, words),
-            table::MASKS => load_rows(&tables.masks, 0, table, words),
             table::AUDIENCE_SETS => load_rows(&tables.audience_sets, 1, table, words),
             table::AUDIENCE_WORDS => load_rows(&tables.audience_words, 0, table, words),
             table::SUBJECTS => load_rows(&tables.subjects, 0, table, words),
@@ -280,6 +277,10 @@ impl Loader {
         check_names(&tables)?;
         let free = free_details(&tables);
         self.writer.adopt(free);
+        // Tables that were outgrown while loading are freed now, not whenever somebody pins next.
+        for _ in 0..16 {
+            crossbeam_epoch::pin().flush();
+        }
         self.writer.start_at(sequence);
         Ok((self.index, self.writer))
     }

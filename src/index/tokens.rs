@@ -60,9 +60,9 @@ const REVOKED: u32 = 1 << 31;
 /// Buckets of a fresh segment.
 const FRESH_BUCKETS: usize = 4;
 /// How full a segment may get before it grows, in sixteenths of its slots.
-const FULL_SIXTEENTHS: usize = 13;
+const FULL_SIXTEENTHS: usize = 14;
 /// How many buckets a search for room may look at before the segment grows instead.
-const SEARCH_MAX: usize = 64;
+const SEARCH_MAX: usize = 256;
 
 /// A cache line of words.
 #[repr(C, align(64))]
