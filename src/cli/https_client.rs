@@ -162,10 +162,22 @@ pub fn basic(name: &str, secret: &str) -> String {
 /// # Errors
 /// There was no answer.
 pub fn plain_status(address: SocketAddr, path: &str) -> std::io::Result<u16> {
+    plain(address, path).map(|answer| answer.status)
+}
+
+/// Asks a plain listener, as a probe would: the body.
+///
+/// # Errors
+/// No answer within a second.
+pub fn plain_body(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    plain(address, path).map(|answer| answer.text())
+}
+
+fn plain(address: SocketAddr, path: &str) -> std::io::Result<Answer> {
     let mut socket = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
     socket.set_read_timeout(Some(Duration::from_secs(1)))?;
     socket.write_all(format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes())?;
-    read(&mut BufReader::new(socket)).map(|(answer, _)| answer.status)
+    read(&mut BufReader::new(socket)).map(|(answer, _)| answer)
 }
 
 fn broken(what: &str) -> std::io::Error {

@@ -24,7 +24,7 @@ use crate::cli::{Desk, Failure, Outcome, RUN_TIME};
 use crate::dev::setup;
 use crate::domain::Timestamp;
 use record::Record;
-use stage::ChildStage;
+use stage::{ChildStage, Stage};
 
 /// Options of `tokenscope demo`.
 #[derive(clap::Args, Debug)]
@@ -35,6 +35,9 @@ pub struct Options {
     /// The seed of the sample data; the same seed plays the same demo.
     #[arg(long, default_value_t = 7_662)]
     seed: u64,
+    /// Sample tokens whose answers are compared before and after the kill.
+    #[arg(long, default_value_t = play::COMPARED)]
+    compare: usize,
     /// Keep the temporary folder, and say where it is.
     #[arg(long)]
     keep: bool,
@@ -75,8 +78,9 @@ fn play(options: &Options, folder: &Folder, desk: &mut Desk<'_>) -> Outcome {
         file.quic,
         file.https
     )?;
+    writeln!(desk.out, "{}", Stage::state(&stage))?;
     let mut record = Record::new(desk.json);
-    play::all(&mut stage, &mut record, &mut *desk.out, options.seed, (options.tokens, now))?;
+    play::all(&mut stage, &mut record, &mut *desk.out, options.seed, (options.tokens, now), options.compare)?;
     stage.stop(&mut record, &mut *desk.out)?;
     let summary = record.summary(began.elapsed());
     write!(desk.out, "{summary}")?;

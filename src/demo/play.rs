@@ -17,7 +17,7 @@ use crate::samples::{story, world::World};
 /// The whole of what anybody learns of an inactive token.
 const INACTIVE: &str = r#"{"active":false}"#;
 /// Sample tokens whose answers are compared before and after the kill.
-const COMPARED: usize = 1_000;
+pub(super) const COMPARED: usize = 1_000;
 /// Digests in one request; the API takes 256.
 const BATCH: usize = 250;
 /// Compared tokens live at least so much longer, in seconds, that none expires while the demo is played.
@@ -41,6 +41,7 @@ pub(super) fn all(
     out: &mut dyn Write,
     seed: u64,
     (tokens, now): (u64, Timestamp),
+    compared: usize,
 ) -> Result<(), Failure> {
     let named = story::samples(seed).into_iter().map(|sample| (sample.name, sample.token)).collect();
     let mut play = Play { stage, record, out, tokens: named, row: "" };
@@ -54,7 +55,7 @@ pub(super) fn all(
     play.risk()?;
     play.separate_rights()?;
     play.everything()?;
-    play.kill(&Crowd::of(seed, tokens, now))
+    play.kill(&Crowd::of(seed, tokens, now, compared))
 }
 
 /// Sample tokens of the world, and which of them belong to its largest app.
@@ -65,7 +66,7 @@ struct Crowd {
 }
 
 impl Crowd {
-    fn of(seed: u64, tokens: u64, now: Timestamp) -> Self {
+    fn of(seed: u64, tokens: u64, now: Timestamp, compared: usize) -> Self {
         let largest = World::client(0);
         let (mut digests, mut of_largest, mut clients) = (Vec::new(), Vec::new(), HashMap::new());
         for line in World::new(seed, tokens, now) {
@@ -83,7 +84,7 @@ impl Crowd {
                 }
                 _ => {}
             }
-            if digests.len() == COMPARED {
+            if digests.len() == compared {
                 break;
             }
         }
@@ -458,6 +459,7 @@ impl Play<'_> {
             stage.restart()?;
             Ok("ready".into())
         })?;
+        self.record.remark(&self.stage.state(), self.out)?;
         self.inactive("the last revocation held", "maria-legacy")?;
         self.inactive("the app maria revoked stays revoked", "maria-time")?;
         self.inactive("so does the token that was handed back", "jonas-time")?;

@@ -69,6 +69,14 @@ impl Record {
         Ok(())
     }
 
+    /// Prints what belongs to the last step and is neither right nor wrong.
+    pub(super) fn remark(&self, text: &str, out: &mut dyn Write) -> Result<(), Failure> {
+        if !text.is_empty() && !self.json {
+            writeln!(out, "          {text}")?;
+        }
+        Ok(())
+    }
+
     fn lines(&self, step: &Step) -> String {
         let about = ROWS.iter().find(|(row, _)| *row == step.row).map_or("", |(_, about)| about);
         let heading = if self.heading == step.row { String::new() } else { format!("\n{}  {about}\n", step.row) };

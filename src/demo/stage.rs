@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::record::{Record, Step};
 use crate::cli::Failure;
-use crate::cli::https_client::{Answer, HttpsClient, basic, plain_status};
+use crate::cli::https_client::{Answer, HttpsClient, basic, plain_body, plain_status};
 use crate::cli::remote::{Api, Connection};
 use crate::cli::rooms::Rooms;
 use crate::dev::file::DevFile;
@@ -36,6 +36,10 @@ pub(super) trait Stage {
 
     /// Starts it again, and connects again: how long until it was ready.
     fn restart(&mut self) -> Result<Duration, Failure>;
+
+    /// What can be seen of the server from outside: how long it took to apply everything, how much memory it holds.
+    /// Empty if nothing can.
+    fn state(&self) -> String;
 }
 
 /// A stage whose server is a child process of the same program.
@@ -181,4 +185,25 @@ impl Stage for ChildStage<'_> {
     fn restart(&mut self) -> Result<Duration, Failure> {
         self.start()
     }
+
+    fn state(&self) -> String {
+        let metrics = plain_body(self.admin, "/metrics").unwrap_or_default();
+        let value = |name: &str| metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+        let tokens = value("tokenscope_tokens").unwrap_or(0.0);
+        let index = value("tokenscope_index_bytes").unwrap_or(0.0) / f64::from(1 << 20);
+        let applied = value("tokenscope_start_duration_seconds{stage=\"store\"}").unwrap_or(0.0) * 1e3;
+        let ready = value("tokenscope_start_duration_seconds{stage=\"ready\"}").unwrap_or(0.0) * 1e3;
+        let resident = self.child.as_ref().and_then(|child| resident_mib(child.id())).unwrap_or(0);
+        format!(
+            "{tokens:.0} tokens; everything applied after {applied:.0} ms, ready after {ready:.0} ms; index {index:.0} MiB, \
+             resident {resident} MiB"
+        )
+    }
+}
+
+/// Resident memory of a process, in MiB, as the system tells it.
+fn resident_mib(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"))?;
+    Some(kilobytes.trim().parse::<u64>().ok()? / 1024)
 }

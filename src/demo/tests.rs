@@ -57,6 +57,10 @@ impl Stage for Nay {
     fn restart(&mut self) -> Result<Duration, Failure> {
         Ok(Duration::from_millis(1))
     }
+
+    fn state(&self) -> String {
+        String::new()
+    }
 }
 
 #[test]
@@ -64,7 +68,7 @@ fn a_server_that_always_says_no_does_not_pass_and_is_played_to_the_end() {
     let mut record = Record::new(true);
     let mut out = Vec::new();
     let now = Timestamp::from_raw(1_790_000_000);
-    play::all(&mut Nay, &mut record, &mut out, 1, (2_000, now)).unwrap();
+    play::all(&mut Nay, &mut record, &mut out, 1, (2_000, now), 100).unwrap();
     assert!(!record.all_held());
     let lines: Vec<serde_json::Value> =
         String::from_utf8(out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
