@@ -86,6 +86,7 @@ impl DiskError {
 }
 
 /// A file system. Every call the data directory and the snapshots make goes through here.
+#[expect(clippy::missing_errors_doc, reason = "every call fails as its system call does; what matters beyond is said")]
 pub trait Disk: fmt::Debug + Send + Sync {
     /// Makes one directory, mode 0700; its parent exists.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
@@ -109,6 +110,7 @@ pub trait Disk: fmt::Debug + Send + Sync {
 }
 
 /// An open file of a [`Disk`]. Reads may be made by several threads at once.
+#[expect(clippy::missing_errors_doc, reason = "every call fails as its system call does; what matters beyond is said")]
 pub trait DiskFile: fmt::Debug + Send + Sync {
     /// Its length in bytes.
     fn bytes(&self) -> io::Result<u64>;
@@ -121,7 +123,10 @@ pub trait DiskFile: fmt::Debug + Send + Sync {
 }
 
 impl dyn DiskFile + '_ {
-    /// Fills `buffer` from offset `at`; an error of kind `UnexpectedEof` if the file ends before.
+    /// Fills `buffer` from offset `at`.
+    ///
+    /// # Errors
+    /// Of kind `UnexpectedEof` if the file ends before; else what reading said.
     pub fn read_exact_at(&self, mut buffer: &mut [u8], mut at: u64) -> io::Result<()> {
         while !buffer.is_empty() {
             match self.read_at(buffer, at) {

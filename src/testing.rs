@@ -1,5 +1,7 @@
 //! A service without a disk, for tests: the list is kept in memory, everything else is the real thing.
 
+#![expect(clippy::expect_used, reason = "constants that are well-formed; and it is for tests")]
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::domain::mint::TokenPrefix;

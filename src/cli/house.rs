@@ -182,7 +182,7 @@ impl Rooms for House {
     fn make_certificates(&self, directory: &Path, callers: &[&str], now: Timestamp) -> Result<(), Failure> {
         let authority = Authority::open_or_create(directory, "tokenscope development CA", now).map_err(failed)?;
         authority.write(directory).map_err(failed)?;
-        authority.server(&LOCAL_NAMES, now).and_then(|pair| pair.write(directory, "server")).map_err(failed)?;
+        authority.server(LOCAL_NAMES, now).and_then(|pair| pair.write(directory, "server")).map_err(failed)?;
         for caller in callers {
             authority.client(caller, now).and_then(|pair| pair.write(directory, caller)).map_err(failed)?;
         }

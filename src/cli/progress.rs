@@ -51,6 +51,7 @@ struct Plain {
 }
 
 impl Progress for Plain {
+    #[expect(clippy::print_stderr, reason = "for the person at the terminal, whatever the output is")]
     fn at(&mut self, tally: &Tally) {
         let now = Instant::now();
         let done = tally.lines >= self.lines;

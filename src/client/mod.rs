@@ -20,15 +20,19 @@
 //!
 //! Needs a tokio runtime with time and I/O. No answer is kept here.
 
-/// What goes in and comes out.
+// Bytes from outside are read here: nothing may be able to panic on them.
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::string_slice))]
+#![expect(clippy::disallowed_methods, reason = "the client keeps deadlines")]
+
+// What goes in and comes out.
 mod answer;
-/// How to connect.
+// How to connect.
 mod dial;
-/// One connection, kept up.
+// One connection, kept up.
 mod link;
-/// How a client is set up.
+// How a client is set up.
 mod options;
-/// Who waits for which answer.
+// Who waits for which answer.
 mod reply;
 
 #[cfg(test)]

@@ -12,15 +12,15 @@
 //!
 //! Which way it falls: any error refuses the whole file. On reload that keeps the old configuration in force.
 
-/// What is wrong with a configuration.
+// What is wrong with a configuration.
 pub mod error;
-/// Every limit, in one table.
+// Every limit, in one table.
 pub mod limits;
-/// Certificates and keys, read and checked.
+// Certificates and keys, read and checked.
 pub mod material;
 mod parse;
 mod print;
-/// Durations and sizes as words.
+// Durations and sizes as words.
 pub mod words;
 
 #[cfg(test)]
@@ -282,8 +282,8 @@ fn default_admin() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 7663))
 }
 
+#[expect(clippy::expect_used, reason = "a constant, and a test reads the default")]
 fn default_prefix() -> TokenPrefix {
-    // The letters are within the rule of `TokenPrefix::parse`; a test reads the default.
     TokenPrefix::parse("tks").expect("tks is three lower-case letters")
 }
 

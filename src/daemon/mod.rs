@@ -14,18 +14,20 @@
 //! only then put in force. On any error the old ones stay, and log and metric say why. Certificates are also read
 //! again by themselves when their files change.
 
-/// The doors as the daemon sees them.
+#![expect(clippy::disallowed_methods, reason = "the daemon measures starts and stops")]
+
+// The doors as the daemon sees them.
 pub mod doors;
-/// Where log lines go.
+// Where log lines go.
 pub mod logs;
 mod notify;
-/// A store without a server.
+// A store without a server.
 pub mod offline;
 mod open;
 mod running;
-/// TERM, INT and HUP as messages.
+// TERM, INT and HUP as messages.
 pub mod signals;
-/// The store as the daemon holds it.
+// The store as the daemon holds it.
 pub mod store;
 
 #[cfg(test)]
@@ -366,8 +368,10 @@ where
 {
     let started = Instant::now();
     if let Err(what) = logs::start(&config.log) {
-        // There is no log to say it in.
-        eprintln!("tokenscope: {what}");
+        #[expect(clippy::print_stderr, reason = "there is no log to say it in")]
+        {
+            eprintln!("tokenscope: {what}");
+        }
         return Exit::Configuration;
     }
     logs::log_panics();

@@ -34,6 +34,7 @@ pub fn listen() -> std::io::Result<(mpsc::Sender<Told>, mpsc::Receiver<Told>)> {
             };
             if told == Told::Stop && stopping {
                 tracing::warn!("a second signal: ending at once; the journal has everything that was answered");
+                #[expect(clippy::exit, reason = "the person who signals twice does not want to wait")]
                 std::process::exit(i32::from(Exit::RunTime.code()));
             }
             stopping |= told == Told::Stop;

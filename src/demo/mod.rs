@@ -8,11 +8,13 @@
 //! Every step says what was asked, what was expected, what was answered and how long that took. It succeeds only if
 //! every expectation held. The server is a process of its own, so that it can be killed without warning.
 
-/// The steps.
+#![expect(clippy::disallowed_methods, reason = "every step of the demo says how long it took")]
+
+// The steps.
 mod play;
-/// What happened, printed.
+// What happened, printed.
 mod record;
-/// The server and the ways to it.
+// The server and the ways to it.
 mod stage;
 #[cfg(test)]
 mod tests;

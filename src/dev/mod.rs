@@ -4,9 +4,11 @@
 //! `dev.json`. It listens on loopback only. Not for production: its authority's key lies beside its data, and anybody
 //! who knows the seed in `dev.json` can compute its sample tokens.
 
-/// `dev.json`.
+#![expect(clippy::disallowed_methods, reason = "a development server says how long loading took")]
+
+// `dev.json`.
 pub mod file;
-/// Directory, certificates, callers, configuration, data.
+// Directory, certificates, callers, configuration, data.
 pub mod setup;
 #[cfg(test)]
 mod tests;

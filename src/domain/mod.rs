@@ -4,25 +4,25 @@
 //! rule that combines them ([`access`]). No I/O, no clock, no threads, no serialisation: formats live where they are
 //! written (`journal`, `snapshot`, `wire`, `server::http`) and convert.
 
-/// The rule that decides.
+// The rule that decides.
 pub mod access;
-/// The items of the ordered list.
+// The items of the ordered list.
 pub mod change;
-/// What stands for a token.
+// What stands for a token.
 pub mod digest;
-/// What a grant gives.
+// What a grant gives.
 pub mod grant;
-/// The platform's ids, and the numbers of grants.
+// The platform's ids, and the numbers of grants.
 pub mod id;
-/// The token strings we mint, and the junk we can tell at the door.
+// The token strings we mint, and the junk we can tell at the door.
 pub mod mint;
-/// Workspaces, and projects in them.
+// Workspaces, and projects in them.
 pub mod place;
-/// Scope names, their positions, and sets of them.
+// Scope names, their positions, and sets of them.
 pub mod scope;
-/// Seconds since 1970.
+// Seconds since 1970.
 pub mod time;
-/// A token's times and binding.
+// A token's times and binding.
 pub mod token;
 
 pub use access::{Denial, Inactive};

@@ -5,9 +5,9 @@
 //! A file is read through once before anything is changed, so that a mistake in its last line does not leave half of
 //! it behind. This room does not know the store: what takes the batches is an [`ImportSink`].
 
-/// The `cnf` member.
+// The `cnf` member.
 pub mod confirmation;
-/// One line of the format.
+// One line of the format.
 pub mod line;
 #[cfg(test)]
 mod tests;

@@ -135,6 +135,9 @@ impl<const W: usize> PairTable<W> {
     }
 }
 
+/// How far an import has come: digest of its source, lines, first grant, grants.
+pub(crate) type ImportMark = ([u8; 32], u64, u32, u32);
+
 /// Everything the list amounts to.
 pub(crate) struct Tables {
     pub(crate) tokens: Tokens,
@@ -161,9 +164,9 @@ pub(crate) struct Tables {
     pub(crate) applied: AtomicU64,
     /// The last change that has begun to become visible: `applied` or one more.
     pub(crate) applying: AtomicU64,
-    /// The last import mark, for resuming: source, lines, first grant, grants. The writer's alone; behind a lock
+    /// The last import mark, for resuming. The writer's alone; behind a lock
     /// because nobody reads it on a hot path.
-    pub(crate) import: std::sync::Mutex<Option<([u8; 32], u64, u32, u32)>>,
+    pub(crate) import: std::sync::Mutex<Option<ImportMark>>,
 }
 
 impl Tables {

@@ -63,9 +63,10 @@ impl Names {
         let (offset, len) = ((row >> 16) as usize, (row & 0xffff) as usize);
         let chunk = self.chunks.get(offset / CHUNK_BYTES)?.get()?;
         let bytes = chunk.0.get(offset % CHUNK_BYTES..offset % CHUNK_BYTES + len)?;
-        // SAFETY: the row is published, so these bytes are written and never change again; they came from a `str` that
-        // was copied whole, so they are UTF-8.
-        unsafe { Some(std::str::from_utf8_unchecked(&*(std::ptr::from_ref(bytes) as *const [u8]))) }
+        // SAFETY: the row is published, so these bytes are written and never change again.
+        let bytes = unsafe { &*(std::ptr::from_ref(bytes) as *const [u8]) };
+        // SAFETY: they came from a `str` that was copied whole, so they are UTF-8.
+        Some(unsafe { std::str::from_utf8_unchecked(bytes) })
     }
 
     /// The number of a text.

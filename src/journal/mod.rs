@@ -7,6 +7,9 @@
 //! Which way it falls: a commit that returned an error may or may not be on disk; the journal refuses all work from
 //! then on ([`JournalError::Poisoned`]) and the next start finds out.
 
+// Bytes from outside are read here: nothing may be able to panic on them.
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::string_slice))]
+
 // The MACs that chain entries to each other and seal the head.
 mod chain;
 // Entries as bytes, and back.

@@ -4,15 +4,15 @@
 //! so it takes the same way in as anybody's own data. The same seed and moment give the same lines for ever. Sample
 //! token strings can be computed by anybody who knows the seed: they are worth nothing, and must never be anything's key.
 
-/// Published distributions.
+// Published distributions.
 pub mod draw;
-/// Seeded random numbers.
+// Seeded random numbers.
 pub mod random;
-/// A few people, apps and tokens whose every answer is known.
+// A few people, apps and tokens whose every answer is known.
 pub mod story;
 #[cfg(test)]
 mod tests;
-/// Any number of users and tokens.
+// Any number of users and tokens.
 pub mod world;
 
 use crate::domain::mint::TokenPrefix;

@@ -17,9 +17,8 @@ use super::pending::{self, Pending};
 use super::stats::{DoorStats, RefusedFor};
 use super::tunnel::{ApiRequest, Tunnel};
 use crate::domain::{Denial, Inactive, Revision, Sequence, Timestamp, TokenDigest, TokenKey};
-use crate::index::Pin;
 use crate::service::caller::Caller;
-use crate::service::{Decision, Introspection, PlaceAsked, Refusal, ScopeAsked, Scratch};
+use crate::service::{Decision, Introspection, Pin, PlaceAsked, Refusal, ScopeAsked, Scratch};
 use crate::wire::message::{ActiveFacts, Answer, Binding, Envelope, ErrorCode, Outcome, Request};
 use crate::wire::{Broken, Malformed, Raw, Split, decode, encode};
 

@@ -3,29 +3,31 @@
 //! A door takes bytes from a socket, finds out who the caller is, calls the service, and writes the answer. The two
 //! doors (QUIC and HTTPS) share what stands in [`Shared`].
 
-/// How many connections may be in.
+#![expect(clippy::disallowed_methods, reason = "doors measure how long answers take and keep deadlines")]
+
+// How many connections may be in.
 mod admission;
-/// The admin API as JSON, whichever door carries it.
+// The admin API as JSON, whichever door carries it.
 pub mod api;
-/// Who a certificate, a secret or a bearer token belongs to.
+// Who a certificate, a secret or a bearer token belongs to.
 pub mod credentials;
-/// Where the native protocol's bytes and the service meet.
+// Where the native protocol's bytes and the service meet.
 mod desk;
-/// The HTTPS door.
+// The HTTPS door.
 pub mod http;
-/// Changes of a stream that are under way.
+// Changes of a stream that are under way.
 mod pending;
-/// The QUIC door.
+// The QUIC door.
 pub mod quic;
-/// Every limit of the QUIC door.
+// Every limit of the QUIC door.
 pub mod quic_limits;
-/// One stream of the QUIC door.
+// One stream of the QUIC door.
 mod session;
-/// What the doors have counted.
+// What the doors have counted.
 pub mod stats;
-/// Certificates, keys and roots of both doors.
+// Certificates, keys and roots of both doors.
 pub mod tls;
-/// How the native protocol reaches the JSON API.
+// How the native protocol reaches the JSON API.
 pub mod tunnel;
 
 use std::sync::Arc;

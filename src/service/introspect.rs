@@ -18,6 +18,7 @@ const ATTEMPTS: usize = 16;
 
 /// What an introspection says.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each answer; it is never kept")]
 pub enum Introspection<'p> {
     /// Active, and everything about it.
     Active(ActiveToken<'p>),

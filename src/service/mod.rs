@@ -7,11 +7,11 @@
 //! Which way it falls: a question that cannot be answered is [`Refusal`], never active and never inactive; a change
 //! that is not known to be durable is an error, never done.
 
-/// Who asks.
+// Who asks.
 pub mod caller;
-/// Answers to people.
+// Answers to people.
 pub mod report;
-/// What is asked to be changed.
+// What is asked to be changed.
 pub mod request;
 
 mod change;
@@ -23,9 +23,11 @@ use std::sync::Arc;
 
 use crate::domain::mint::TokenPrefix;
 use crate::domain::{Audience, Epoch, Pepper, Revision, Sequence, TokenDigest, TokenKey};
-use crate::index::{Index, Pin};
+use crate::index::Index;
 use crate::store::Committer;
 
+/// The right to look into the index for a moment: doors take one from [`Service::pin`] and hand it back inward.
+pub use crate::index::Pin;
 pub use introspect::{ActiveToken, Decision, Introspection, PlaceAsked, ScopeAsked, Scratch};
 
 /// Why a question got no verdict. Neither active nor inactive.

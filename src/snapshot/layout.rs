@@ -47,6 +47,10 @@ const _: () = assert!(align_of::<ArchivedHeaderLayout>() == 8 && align_of::<Arch
 /// What decides how rkyv lays bytes out, folded into one number: a build with other features of rkyv, or another
 /// generation of it, gets another number and says so instead of misreading. (Byte order needs no place in it: a
 /// big-endian build does not compile, because [`Word`] would be the wrong type.)
+#[cfg_attr(
+    not(test),
+    expect(clippy::indexing_slicing, reason = "worked out by the compiler, which would not compile it")
+)]
 pub(super) const ARCHIVE: u32 = {
     let parts = [
         8, // rkyv 0.8

@@ -20,6 +20,9 @@
 //! Which way it falls: anything that does not check out is an error, and nothing of it has been believed except the
 //! sections [`Snapshot::for_each`] had already handed out; whoever fills an index throws it away then.
 
+// Bytes from outside are read here: nothing may be able to panic on them.
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::string_slice))]
+
 mod inspect;
 mod layout;
 mod open;

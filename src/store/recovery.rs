@@ -128,6 +128,10 @@ pub struct Opened {
 ///
 /// # Errors
 /// See [`OpenError`].
+///
+/// # Panics
+/// If what the journal gave is not all that was applied: a defect of this program, found before anything is served.
+#[expect(clippy::disallowed_methods, reason = "measures, and decides nothing by it")]
 pub fn open(dir: &DataDir, journal: Box<dyn Journal>, keys: &Keys) -> Result<Opened, OpenError> {
     let head = journal.head();
     let mark = read_mark(dir, keys)?;

@@ -1,8 +1,9 @@
 //! The one writer: takes what waits, makes it durable, makes it visible, says so.
 //!
-//! It has the index's [`Writer`] and the [`Journal`] by ownership, on a thread of its own; so "only the writer changes
-//! the truth" is a fact of the types. Changes wait in two bounded queues: what takes rights away goes before what gives
-//! them. A batch is whatever waits when the writer comes back from the last one: no timer, and no wait for company.
+//! It has the index's [`Writer`](IndexWriter) and the [`Journal`] by ownership, on a thread of its own; so "only the
+//! writer changes the truth" is a fact of the types. Changes wait in two bounded queues: what takes rights away goes
+//! before what gives them. A batch is whatever waits when the writer comes back from the last one: no timer, and no wait
+//! for company.
 //!
 //! Which way it falls: if the journal fails, everything in flight is answered "unknown", everything later is refused,
 //! and it stays so until a restart has read what is really on disk. Questions go on being answered from the last state
@@ -477,6 +478,7 @@ impl Worker {
     }
 
     /// Journal, then index, then receipts.
+    #[expect(clippy::disallowed_methods, reason = "measures, and decides nothing by it")]
     fn flush(&mut self) {
         if self.batch.is_empty() {
             return;

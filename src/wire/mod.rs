@@ -6,11 +6,14 @@
 //!
 //! Not here: sockets, streams, TLS (those are the doors and the client), and what a message means (the service).
 
-/// From bytes to messages.
+// Bytes from outside are read here: nothing may be able to panic on them.
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::string_slice))]
+
+// From bytes to messages.
 pub mod decode;
-/// From values to bytes.
+// From values to bytes.
 pub mod encode;
-/// What the messages say.
+// What the messages say.
 pub mod message;
 
 #[cfg(test)]

@@ -18,7 +18,7 @@
 /// Bytes of RFC 7662's answer.
 pub(in crate::server) mod introspection;
 mod json;
-/// The document at `/openapi.json`.
+// The document at `/openapi.json`.
 pub mod openapi;
 mod questions;
 /// The one table.

@@ -14,6 +14,9 @@
 //! configuration (it has to offer `h2` and `http/1.1` by ALPN, to *ask* for client certificates without demanding
 //! them, and to keep no session tickets), decide anything about a token, log a query or a header.
 
+// Bytes from outside are read here: nothing may be able to panic on them.
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::string_slice))]
+
 mod answer;
 mod authenticate;
 mod authorize;

@@ -24,12 +24,11 @@ use super::challenge::{self, Scheme};
 use super::form::{Form, FormError};
 use crate::domain::mint::{Plausibility, digest_and_wipe};
 use crate::domain::{Denial, Inactive, Place, Revision, Timestamp, TokenDigest, TokenKey};
-use crate::index::Pin;
 use crate::server::api::introspection::{self, Shown, ShownDecision, token_type};
 use crate::server::stats::RefusedFor;
 use crate::service::caller::{Caller, RevokeRight};
 use crate::service::request::{ChangeError, ChangeRequest, RevokeTarget};
-use crate::service::{ActiveToken, Decision, Introspection, PlaceAsked, Refusal, ScopeAsked, Scratch, Service};
+use crate::service::{ActiveToken, Decision, Introspection, Pin, PlaceAsked, Refusal, ScopeAsked, Scratch, Service};
 
 /// The most scopes in one question.
 pub(super) const WANTED_MAX: usize = 16;

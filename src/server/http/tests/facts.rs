@@ -60,7 +60,7 @@ pub(super) fn service() -> (Service, Arc<AtomicBool>) {
     let head = Head { epoch: Epoch(7), last: Sequence::ZERO, chain: ChainHash([0; 32]), discarded: Sequence::ZERO };
     let journal = Counting { head, fails: fails.clone() };
     let (committer, control) = start(writer, Box::new(journal), Limits::default());
-    // The writer's thread lives as long as the test's process.
+    #[expect(clippy::mem_forget, reason = "the writer's thread lives as long as the test's process")]
     std::mem::forget(control);
     let options =
         Options { default_audience: vec![Audience::parse("api").unwrap()], prefix: TokenPrefix::parse("tks").unwrap() };
