@@ -212,6 +212,13 @@ struct Remote {
     runtime: Runtime,
 }
 
+impl Drop for Remote {
+    /// Says goodbye: a connection that is left open takes one of the places of this address until the server notices.
+    fn drop(&mut self) {
+        self.runtime.block_on(self.client.close());
+    }
+}
+
 impl Api for Remote {
     fn call(&self, method: &str, path: &str, body: &[u8]) -> Result<(u16, Vec<u8>), Failure> {
         let answer = self.runtime.block_on(self.client.api(method, path, body)).map_err(failed)?;

@@ -170,6 +170,9 @@ pub enum Error {
     /// The client cannot be set up with these options, or a value cannot be sent.
     #[error("{0}")]
     Options(String),
+    /// [`Client::close`](super::Client::close) was called, on this clone or another. Nothing was sent.
+    #[error("this client was closed")]
+    Closed,
 }
 
 impl Error {
@@ -180,7 +183,7 @@ impl Error {
         match self {
             Self::Timeout | Self::Unavailable(_) | Self::Overloaded => true,
             Self::Refused { code, .. } => *code == ErrorCode::Behind,
-            Self::Unauthorized(_) | Self::Protocol(_) | Self::Options(_) => false,
+            Self::Unauthorized(_) | Self::Protocol(_) | Self::Options(_) | Self::Closed => false,
         }
     }
 

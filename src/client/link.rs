@@ -16,6 +16,7 @@ use std::time::Duration;
 use quinn::{Connection, Endpoint, ReadError, SendStream, WriteError};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::answer::Error;
@@ -37,6 +38,10 @@ const INPUT_BYTES: usize = 64 * 1024;
 /// The first pause between two attempts to connect.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 
+/// How long the packet that closes a connection may take to leave. Its sender runs beside us and needs moments; nobody
+/// waits for the other side to confirm it.
+const LAST_WORDS: Duration = Duration::from_millis(10);
+
 /// What the links of a client share.
 pub(super) struct Common {
     pub(super) dial: Dial,
@@ -48,6 +53,8 @@ pub(super) struct Common {
     pub(super) floor: Mutex<Option<Revision>>,
     /// Bumped whenever a link comes up or goes down, for those who wait for one.
     pub(super) changed: watch::Sender<u64>,
+    /// Set once, when the client is closed: links finish what is in flight and end.
+    pub(super) closing: watch::Sender<bool>,
 }
 
 impl Common {
@@ -95,6 +102,8 @@ pub(super) struct Failure {
 pub(super) struct Link {
     pub(super) queue: mpsc::Sender<Job>,
     pub(super) state: Arc<State>,
+    /// Taken by whoever waits for its end.
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// How a link is.
@@ -126,8 +135,13 @@ impl Link {
     pub(super) fn start(common: Arc<Common>, first: usize, queue_max: usize) -> Self {
         let (queue, jobs) = mpsc::channel(queue_max.max(1));
         let state = Arc::new(State::default());
-        tokio::spawn(keep_up(common, first, jobs, state.clone()));
-        Self { queue, state }
+        let task = tokio::spawn(keep_up(common, first, jobs, state.clone()));
+        Self { queue, state, task: Mutex::new(Some(task)) }
+    }
+
+    /// The task, for the first who asks.
+    pub(super) fn take_task(&self) -> Option<JoinHandle<()>> {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -143,14 +157,19 @@ enum End {
 async fn keep_up(common: Arc<Common>, first: usize, mut jobs: mpsc::Receiver<Job>, state: Arc<State>) {
     let mut number = first;
     let mut pause = BACKOFF_FIRST;
+    let mut closing = common.closing.subscribe();
     loop {
         let Some(server) = common.servers.get(number % common.servers.len().max(1)) else { return };
-        let error = match common.dial.connect(server).await {
+        let dialled = tokio::select! {
+            dialled = common.dial.connect(server) => dialled,
+            _ = closing.wait_for(|closing| *closing) => Err(Error::Closed),
+        };
+        let error = match dialled {
             Ok((endpoint, connection)) => {
                 let mut talk = Talk::new(&common, &state);
                 let end = talk.run(&connection, &mut jobs).await;
                 let error = match &end {
-                    End::Done => Error::Unavailable("the client was dropped".to_owned()),
+                    End::Done => Error::Closed,
                     End::Left => Error::Unavailable("the server asked to leave".to_owned()),
                     End::Lost(error) => error.clone(),
                 };
@@ -182,7 +201,8 @@ async fn keep_up(common: Arc<Common>, first: usize, mut jobs: mpsc::Receiver<Job
                     Some(job) => give_back(job, &error),
                     None => return,
                 },
-                () = &mut wait => break,
+                _ = closing.wait_for(|closing| *closing), if !jobs.is_closed() => jobs.close(),
+                () = &mut wait, if !jobs.is_closed() => break,
             }
         }
     }
@@ -195,7 +215,7 @@ async fn hang_up(endpoint: &Endpoint, connection: &Connection, end: &End) {
         End::Lost(_) => CloseCode::Internal,
     };
     connection.close(u32::from(code as u8).into(), code.as_str().as_bytes());
-    let _ = timeout(Duration::from_millis(100), endpoint.wait_idle()).await;
+    let _ = timeout(LAST_WORDS, endpoint.wait_idle()).await;
 }
 
 fn give_back(job: Job, error: &Error) {
@@ -253,6 +273,7 @@ impl<'c> Talk<'c> {
         let mut filled = 0;
         let mut taken = Vec::with_capacity(JOBS);
         let mut dropped = false;
+        let mut closing = self.common.closing.subscribe();
         let hello_deadline = sleep(self.common.connect_deadline);
         tokio::pin!(hello_deadline);
         loop {
@@ -294,6 +315,8 @@ impl<'c> Talk<'c> {
                         self.put(job);
                     }
                 }
+                // What is in the queue already is still sent; its end then says that nobody is left.
+                _ = closing.wait_for(|closing| *closing), if !jobs.is_closed() => jobs.close(),
                 () = &mut hello_deadline, if self.at.is_none() => {
                     return End::Lost(Error::Unavailable("the server does not greet".to_owned()));
                 }

@@ -40,6 +40,7 @@ mod tests;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -58,7 +59,12 @@ use reply::{Reply, Said};
 /// Questions of a batch that travel together.
 const CHUNK: usize = 256;
 
-/// A client. Cheap to clone; the connections end with the last clone.
+/// How long [`Client::close`] waits for what is in flight.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// A client. Cheap to clone; the connections end with the last clone, as long as the runtime goes on. Before a runtime
+/// ends, [`Client::close`] tells the servers; a server that was not told keeps the places of the connections until it
+/// notices the silence.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
@@ -134,11 +140,24 @@ impl Client {
             in_flight_max: options.in_flight_max.clamp(1, 32_768),
             floor: Mutex::new(None),
             changed: watch::channel(0).0,
+            closing: watch::channel(false).0,
         });
         let links = (0..options.connections.clamp(1, 64))
             .map(|first| Link::start(common.clone(), first, options.queue_max))
             .collect();
         Ok(Self(Arc::new(Inner { options, common, links, next: AtomicUsize::new(0) })))
+    }
+
+    /// Takes no more requests, on any clone; waits for the answers to those in flight, for a second at most; closes the
+    /// connections, so that the servers know at once. Requests made later fail with [`Error::Closed`].
+    pub async fn close(&self) {
+        self.0.common.closing.send_replace(true);
+        let deadline = Instant::now() + CLOSE_DEADLINE;
+        for mut task in self.0.links.iter().filter_map(Link::take_task) {
+            if timeout_at(deadline, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
     }
 
     /// RFC 7662's question: what is this token?
@@ -436,6 +455,9 @@ impl Inner {
         demand: Demand,
         epoch: Option<Epoch>,
     ) -> Result<Vec<Reply>, Error> {
+        if *self.common.closing.borrow() {
+            return Err(Error::Closed);
+        }
         let patience = if slow { self.options.change_deadline } else { self.options.deadline };
         let deadline = Instant::now() + patience;
         let mut failed: Option<(usize, Error)> = None;

@@ -29,7 +29,7 @@ pub struct Options {
     /// Sample tokens to load on the first start, beside the ten of the story.
     #[arg(long, default_value_t = 100_000)]
     tokens: u64,
-    /// TCP and UDP port of the two doors; another one is taken if it is not free.
+    /// TCP and UDP port of the two doors; the next one is for metrics. Others are taken if they are not free; 0: any.
     #[arg(long, default_value_t = 7662)]
     port: u16,
 }
@@ -42,7 +42,9 @@ pub fn run(options: &Options, desk: &mut Desk<'_>) -> Outcome {
     let now = Timestamp::from_seconds(desk.now).ok_or_else(|| Failure::run_time("the clock is beyond 2106"))?;
     let directory = setup::directory(&options.data_dir)?;
     let mut file = setup::file(&directory, setup::seed()?, options.tokens, now)?;
-    let at = setup::addresses(&file, Some((options.port, options.port.saturating_add(1))))?;
+    // Port 0 means any, for both.
+    let admin = if options.port == 0 { 0 } else { options.port.saturating_add(1) };
+    let at = setup::addresses(&file, Some((options.port, admin)))?;
     setup::write(&mut file, at, desk.rooms, now)?;
     if !file.samples.loaded {
         let started = Instant::now();

@@ -23,12 +23,12 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
 use super::admission::{Admission, Place};
 use super::desk::Desk;
 use super::quic_limits::{QuicOptions, RetryPolicy};
-use super::session::{Notice, Session, close};
+use super::session::{Activity, Notice, Session, Stirring, close};
 use super::stats::RefusedFor;
 use super::tls::{TlsError, TlsMaterial, quic_config};
 use super::tunnel::Tunnel;
@@ -37,6 +37,13 @@ use crate::wire::{CloseCode, Leave};
 
 /// How often a connection looks at its age and its caller.
 const TICK: Duration = Duration::from_secs(1);
+
+/// A client that was asked to leave and has nothing in flight is closed after this long, or three round trips if they
+/// are longer: what it sent before it heard of it still arrives, and one that is gone holds nothing up.
+const LEAVE_QUIET: Duration = Duration::from_millis(100);
+
+/// How often a connection that is to leave is looked at.
+const LEAVE_TICK: Duration = Duration::from_millis(20);
 
 /// How long the last packets may take after everything was closed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -407,13 +414,15 @@ async fn converse(connection: &Connection, room: &Arc<Room>, place: Place) {
     let born = Instant::now();
     let mut used = false;
     let mut leaves_at: Option<Instant> = None;
+    let activity = Arc::new(Activity::default());
+    let (mut turns, mut quiet_since) = (0, born);
     let mut callers = room.shared.callers.load_full();
-    let mut tick = interval(TICK.min(room.options.first_request_deadline).max(Duration::from_millis(10)));
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut tick = every(TICK.min(room.options.first_request_deadline).max(Duration::from_millis(10)));
     loop {
         if leaves_at.is_none() && *shutdown.borrow_and_update() != Phase::Open {
             leaves_at = Some(Instant::now() + room.options.leave_grace);
             let _ = notify.send(Notice::Leave(Leave::ShuttingDown));
+            (tick, quiet_since) = (every(LEAVE_TICK), Instant::now());
         }
         tokio::select! {
             accepted = connection.accept_bi() => match accepted {
@@ -438,6 +447,7 @@ async fn converse(connection: &Connection, room: &Arc<Room>, place: Place) {
                         options: room.options.clone(),
                         stats: room.shared.stats.clone(),
                         notices,
+                        stirring: Stirring::new(activity.clone()),
                     };
                     streams.spawn(session.run(send, receive));
                 }
@@ -458,9 +468,16 @@ async fn converse(connection: &Connection, room: &Arc<Room>, place: Place) {
                 if leaves_at.is_some_and(|at| now >= at) {
                     return close(connection, CloseCode::GoingAway, "the time to leave is over");
                 }
+                if !activity.is_quiet(&mut turns) {
+                    quiet_since = now;
+                }
+                if leaves_at.is_some() && now >= quiet_since + LEAVE_QUIET.max(connection.rtt() * 3) {
+                    return close(connection, CloseCode::GoingAway, "nothing is in flight any more");
+                }
                 if leaves_at.is_none() && now >= born + room.options.connection_age_max {
                     leaves_at = Some(now + room.options.leave_grace);
                     let _ = notify.send(Notice::Leave(Leave::TooOld));
+                    (tick, quiet_since) = (every(LEAVE_TICK), now);
                 }
                 if !Arc::ptr_eq(&room.shared.callers.load(), &callers) {
                     callers = room.shared.callers.load_full();
@@ -472,6 +489,13 @@ async fn converse(connection: &Connection, room: &Arc<Room>, place: Place) {
             },
         }
     }
+}
+
+/// Ticks at least this far apart.
+fn every(period: Duration) -> Interval {
+    let mut tick = interval(period);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tick
 }
 
 /// The certificate the client showed, DER; TLS has checked that it leads to the client CA.

@@ -9,6 +9,7 @@
 //! was replaced, before anything more is answered.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use quinn::{Connection, RecvStream, SendStream, VarInt};
@@ -43,6 +44,56 @@ pub(super) struct Session {
     pub(super) options: Arc<QuicOptions>,
     pub(super) stats: Arc<Stats>,
     pub(super) notices: watch::Receiver<Notice>,
+    pub(super) stirring: Stirring,
+}
+
+/// What the streams of a connection are doing, for whoever waits for them to have done.
+#[derive(Default)]
+pub(super) struct Activity {
+    /// Streams that have something unfinished: half a message, a change under way, answers not taken.
+    busy: AtomicUsize,
+    /// How often anything was answered.
+    turns: AtomicU64,
+}
+
+impl Activity {
+    /// Whether nothing is unfinished and nothing was answered since `turns` was looked at; and `turns` now.
+    pub(super) fn is_quiet(&self, turns: &mut u64) -> bool {
+        let before = std::mem::replace(turns, self.turns.load(Ordering::Acquire));
+        self.busy.load(Ordering::Acquire) == 0 && before == *turns
+    }
+}
+
+/// One stream's part in the activity of its connection.
+pub(super) struct Stirring {
+    activity: Arc<Activity>,
+    busy: bool,
+}
+
+impl Stirring {
+    pub(super) fn new(activity: Arc<Activity>) -> Self {
+        Self { activity, busy: false }
+    }
+
+    fn answers(&mut self) {
+        self.activity.turns.fetch_add(1, Ordering::AcqRel);
+        self.is_busy(true);
+    }
+
+    fn is_busy(&mut self, busy: bool) {
+        match (self.busy, busy) {
+            (false, true) => drop(self.activity.busy.fetch_add(1, Ordering::AcqRel)),
+            (true, false) => drop(self.activity.busy.fetch_sub(1, Ordering::AcqRel)),
+            _ => {}
+        }
+        self.busy = busy;
+    }
+}
+
+impl Drop for Stirring {
+    fn drop(&mut self) {
+        self.is_busy(false);
+    }
 }
 
 /// Why a stream ended.
@@ -97,8 +148,10 @@ impl Session {
         let mut messages: u64 = 0;
         loop {
             if !output.is_empty() {
+                self.stirring.answers();
                 self.flush(&mut send, &mut output).await?;
             }
+            self.stirring.is_busy(!input.is_empty() || !self.desk.pending.is_empty());
             if finished && self.desk.pending.is_empty() {
                 // The client may reset the stream at any time; then there is nothing left to finish.
                 let _ = send.finish();

@@ -2,12 +2,13 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokenscope::server::Phase;
 use tokenscope::server::quic_limits::QuicOptions;
 use tokenscope::server::tunnel::Tunnel;
 use tokenscope::wire::message::{Answer, Envelope, ErrorCode, Hello, Request, Revocation};
@@ -254,4 +255,26 @@ async fn more_streams_than_allowed_wait_and_one_way_streams_are_not_opened() {
     assert!(tokio::time::timeout(short, by_hand.connection.open_bi()).await.is_err(), "a third stream");
     assert!(tokio::time::timeout(short, by_hand.connection.open_uni()).await.is_err(), "a one-way stream");
     drop(first);
+}
+
+/// A demo's client had gone away without a word, and stopping the server took the whole grace of 5 s and the packets'
+/// last second. Whoever has nothing in flight is closed after a moment, whether it reads or not.
+#[tokio::test]
+async fn a_client_that_is_gone_holds_no_shutdown_up() {
+    let options = QuicOptions { leave_grace: Duration::from_secs(60), ..QuicOptions::default() };
+    let mut rig = Rig::start_with(options, Tunnel::closed()).await;
+    let by_hand = known(&rig).await;
+    let mut stream = by_hand.stream().await.greeted().await;
+    stream.say(&introspect(1)).await;
+    stream.hear(|id, answer| assert!(id == 1 && matches!(answer, Answer::Active(_)), "{answer:?}")).await;
+    rig.phase.send_replace(Phase::Draining);
+    stream.hear(|id, answer| assert!(id == 0 && matches!(answer, Answer::GoingAway { .. }), "{answer:?}")).await;
+    // A question that was on its way when the notice was is answered still.
+    stream.say(&introspect(2)).await;
+    stream.hear(|id, answer| assert!(id == 2 && matches!(answer, Answer::Active(_)), "{answer:?}")).await;
+    let began = Instant::now();
+    assert_eq!(by_hand.closed_with().await, Some(CloseCode::GoingAway));
+    let door = rig.door.take().unwrap();
+    tokio::task::spawn_blocking(move || door.join()).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}, with a grace of 60 s", began.elapsed());
 }

@@ -301,3 +301,45 @@ async fn a_server_that_always_wants_addresses_proved_is_reached_all_the_same() {
     let rig = Rig::start_with(options, Tunnel::closed()).await;
     assert!(rig.client("everything").await.introspect(TOKEN).await.is_ok());
 }
+
+#[tokio::test]
+async fn what_is_in_flight_when_a_shutdown_begins_is_answered_before_the_door_closes() {
+    let (release, held) = tokio::sync::watch::channel(false);
+    let (arrive, mut arrived) = tokio::sync::watch::channel(false);
+    let tunnel = Tunnel::new(tokio::runtime::Handle::current(), move |_, _, request, _| -> Answering {
+        let mut held = held.clone();
+        arrive.send_replace(true);
+        Box::pin(async move {
+            held.wait_for(|free| *free).await.unwrap();
+            echo(request)
+        })
+    });
+    let mut rig = Rig::start_with(QuicOptions::default(), tunnel).await;
+    let client = rig.client("everything").await;
+    let asking = client.clone();
+    let asked = tokio::spawn(async move { asking.api("POST", "/v1/slow", b"").await });
+    arrived.wait_for(|there| *there).await.unwrap();
+    rig.phase.send_replace(Phase::Draining);
+    // Three times as long as a quiet connection is kept.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    release.send_replace(true);
+    assert_eq!(asked.await.unwrap().unwrap().status, 201);
+    let door = rig.door.take().unwrap();
+    tokio::task::spawn_blocking(move || door.join()).await.unwrap();
+}
+
+/// Every run of the command line left its connection open until the server noticed the silence, so the 65th within
+/// fifteen seconds was refused.
+#[tokio::test]
+async fn a_client_that_is_closed_gives_its_places_back_at_once() {
+    let options = QuicOptions { connections_per_caller: 4, connections_per_address: 4, ..QuicOptions::default() };
+    let rig = Rig::start_with(options, Tunnel::closed()).await;
+    for _ in 0..20 {
+        let client = rig.client("everything").await;
+        assert!(client.introspect(TOKEN).await.is_ok());
+        let other = client.clone();
+        client.close().await;
+        client.close().await;
+        assert_eq!(other.introspect(TOKEN).await, Err(Error::Closed));
+    }
+}
