@@ -1,0 +1,127 @@
+//! Between the decoded request and the encoded answer nothing is allocated: counted, not believed.
+//!
+//! A binary of its own, because the allocator that counts is the whole process's.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use tokenscope::domain::{
+    ClientId, Confirmation, Expiry, GrantId, Place, Reach, SubjectId, Timestamp, TokenDigest, TokenTimes,
+};
+use tokenscope::service::request::{ChangeRequest, TokenTerms};
+use tokenscope::service::{Decision, Introspection, PlaceAsked, ScopeAsked, Scratch, Service};
+use tokenscope::testing::{almighty, service};
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Counts what this thread asks for.
+struct Counting;
+
+// SAFETY: everything is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps the contract.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.with(Cell::get);
+    work();
+    ALLOCATIONS.with(Cell::get) - before
+}
+
+const NOW: Timestamp = Timestamp::from_raw(1_800_000_000);
+
+fn digest(number: u32) -> TokenDigest {
+    TokenDigest::of(&number.to_le_bytes())
+}
+
+/// Tokens 0 to 99: plain, bound to a certificate, narrowed, in turns; token 7 is revoked.
+fn filled() -> (Service, tokenscope::store::Control) {
+    let (service, _list, control) = service();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let caller = almighty();
+    let change = |request: ChangeRequest| runtime.block_on(service.change(&caller, request, NOW)).expect("made");
+    let subject = SubjectId::parse("maria").expect("an id");
+    let client = ClientId::parse("app").expect("an id");
+    let place = |text: &str| Place::parse(text).expect("a place");
+    change(ChangeRequest::RegisterClient(client.clone()));
+    for scope in ["tasks:read", "tasks:write"] {
+        change(ChangeRequest::AddScope(scope.into()));
+    }
+    for at in ["1579", "1592"] {
+        change(ChangeRequest::AddMember(subject.clone(), place(at)));
+    }
+    let access =
+        vec![(Reach::At(place("1579")), vec!["tasks:read".into()]), (Reach::Everywhere, vec!["tasks:write".into()])];
+    change(ChangeRequest::MakeGrant { subject, client, access, expiry: Expiry::Never, audience: Vec::new() });
+    for number in 0..100 {
+        let token = TokenTerms {
+            grant: GrantId::new(1).expect("a number"),
+            times: TokenTimes { issued: NOW, not_before: NOW, expiry: Expiry::At(NOW.plus(3_600)) },
+            audience: None,
+            confirmation: (number % 3 == 1).then_some(Confirmation::Certificate([9; 32])),
+            narrowed: (number % 3 == 2).then(|| vec![(Reach::At(place("1579")), vec!["tasks:read".into()])]),
+        };
+        change(ChangeRequest::RegisterToken { digest: digest(number), token });
+    }
+    change(ChangeRequest::Revoke(tokenscope::service::request::RevokeTarget::Token(digest(7))));
+    (service, control)
+}
+
+#[test]
+fn answering_allocates_nothing_whatever_the_answer() {
+    let (service, _control) = filled();
+    let caller = almighty();
+    let mut scratch = Scratch::default();
+    let mut out: Vec<u8> = Vec::with_capacity(1 << 20);
+    let mut seen = [0u32; 5];
+    // The first round grows what is reused; the second is counted.
+    for round in 0..2 {
+        let counted = allocations(|| {
+            for number in 0..200 {
+                let pin = service.pin();
+                let key = service.key(&digest(number));
+                service.prefetch(&pin, &[key]);
+                for (scope, place) in
+                    [("tasks:read", "1579"), ("tasks:write", "1592/7"), ("tasks:read", "9"), ("nonsense", "1579")]
+                {
+                    let (scope, place) = (ScopeAsked::Name(scope), PlaceAsked::Name(place));
+                    let decision = service.check(&pin, &caller, key, scope, place, NOW).expect("a verdict");
+                    seen[match decision {
+                        Decision::Allowed => 0,
+                        Decision::Denied(_) => 1,
+                        Decision::Inactive(_) => 2,
+                    }] += 1;
+                }
+                out.clear();
+                match service.introspect(&pin, &caller, key, None, NOW, &mut scratch).expect("a verdict") {
+                    Introspection::Inactive(_) => seen[3] += 1,
+                    Introspection::Active(token) => {
+                        seen[4] += 1;
+                        out.extend_from_slice(token.subject.as_bytes());
+                        token.audience().for_each(|audience| out.extend_from_slice(audience.as_bytes()));
+                        for (place, scopes) in token.places() {
+                            out.extend_from_slice(place.as_bytes());
+                            token.scope_names(&scopes).for_each(|name| out.extend_from_slice(name.as_bytes()));
+                        }
+                    }
+                }
+            }
+        });
+        assert!(round == 0 || counted == 0, "{counted} allocations in 1,000 questions");
+    }
+    assert!(seen.iter().all(|count| *count > 0), "every kind of answer was given: {seen:?}");
+}
