@@ -2,7 +2,7 @@
 //!
 //! `model` says what every answer has to be; `properties` puts random lists of changes to it and to what is tested;
 //! `lessons` pins bugs that others shipped. What is tested stands behind `face::Room`: `plain` is the rule of the
-//! domain over hash maps, `world` is the service.
+//! domain over hash maps, `world` is the service. `tidy` reads the sources and keeps the rules of the house.
 
 mod dice;
 mod face;
@@ -14,6 +14,7 @@ mod properties;
 mod protocol;
 mod scribe;
 mod shrink;
+mod tidy;
 mod twin;
 mod workload;
 mod world;
