@@ -45,8 +45,9 @@ fn failed(error: impl std::fmt::Display) -> Failure {
     Failure::run_time(error.to_string())
 }
 
+/// A runtime with a thread of its own, so that the connection is kept alive between two calls.
 fn runtime() -> Result<Runtime, Failure> {
-    Builder::new_current_thread().enable_all().build().map_err(failed)
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(failed)
 }
 
 impl Rooms for House {

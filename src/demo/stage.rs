@@ -14,6 +14,7 @@ use crate::cli::https_client::{Answer, HttpsClient, basic, plain_body, plain_sta
 use crate::cli::remote::{Api, Connection};
 use crate::cli::rooms::Rooms;
 use crate::dev::file::DevFile;
+use crate::metrics::{INDEX_BYTES, Metric, START_DURATION, TOKENS};
 
 /// How long a start or a stop may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -188,11 +189,13 @@ impl Stage for ChildStage<'_> {
 
     fn state(&self) -> String {
         let metrics = plain_body(self.admin, "/metrics").unwrap_or_default();
-        let value = |name: &str| metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
-        let tokens = value("tokenscope_tokens").unwrap_or(0.0);
-        let index = value("tokenscope_index_bytes").unwrap_or(0.0) / f64::from(1 << 20);
-        let applied = value("tokenscope_start_duration_seconds{stage=\"store\"}").unwrap_or(0.0) * 1e3;
-        let ready = value("tokenscope_start_duration_seconds{stage=\"ready\"}").unwrap_or(0.0) * 1e3;
+        let value = |metric: Metric, labels: &str| {
+            let of = |line: &str| line.strip_prefix(metric.name)?.strip_prefix(labels)?.trim().parse::<f64>().ok();
+            metrics.lines().find_map(of).unwrap_or(0.0)
+        };
+        let (tokens, index) = (value(TOKENS, ""), value(INDEX_BYTES, "") / f64::from(1 << 20));
+        let applied = value(START_DURATION, "{stage=\"store\"}") * 1e3;
+        let ready = value(START_DURATION, "{stage=\"ready\"}") * 1e3;
         let resident = self.child.as_ref().and_then(|child| resident_mib(child.id())).unwrap_or(0);
         format!(
             "{tokens:.0} tokens; everything applied after {applied:.0} ms, ready after {ready:.0} ms; index {index:.0} MiB, \

@@ -9,7 +9,7 @@ use crossbeam_epoch::Guard;
 
 use super::apply::{NO_GRANT, first_half};
 use super::facts::{EVERYWHERE, Tables, binding, grant as granted, pair, party, unpack};
-use super::tokens::{Found, SlotTimes, use_step, use_time};
+use super::tokens::{Found, SlotFacts, SlotTimes, use_step, use_time};
 use super::{Index, Pin};
 use crate::domain::access::{
     ClientKind, Covers, GrantFacts, MemberFacts, PartyFacts, PlaceFacts, PolicyFacts, TokenFacts,
@@ -36,7 +36,10 @@ pub struct TokenRecord<'p> {
     narrowed: (u32, u32),
     /// How it is bound: kind and four words.
     bound: (u64, [u64; 4]),
-    found: Found<'p>,
+    /// Last use, in steps; 0: none known.
+    used: u16,
+    /// Where it stands; not known of a token met on a walk.
+    found: Option<Found<'p>>,
 }
 
 /// What the index knows of one grant.
@@ -90,7 +93,15 @@ impl Tables {
     /// Everything about a found token. `None` if its slot was used for another token meanwhile, or its row of details
     /// is not its own: then it is gone.
     pub(crate) fn record<'g>(&self, key: TokenKey, found: Found<'g>, _guard: &'g Guard) -> Option<TokenRecord<'g>> {
-        let facts = found.facts;
+        let record = self.record_of(key, &found.facts)?;
+        if matches!(found.facts.times, SlotTimes::Details(_)) && !found.still_there() {
+            return None;
+        }
+        Some(TokenRecord { found: Some(found), ..record })
+    }
+
+    /// Everything about a token whose slot was read.
+    fn record_of<'g>(&self, key: TokenKey, facts: &SlotFacts) -> Option<TokenRecord<'g>> {
         let (times, audience, narrowed, bound) = match facts.times {
             SlotTimes::Here(times) => (times, 0, (0, 0), (binding::NONE, [0; 4])),
             SlotTimes::Details(row) => {
@@ -100,7 +111,7 @@ impl Tables {
                 let (not_before, audience) = unpack(word(1));
                 let run = word(2);
                 let bound = (run & 0xffff, [word(3), word(4), word(5), word(6)]);
-                if word(7) != first_half(key) || !found.still_there() {
+                if word(7) != first_half(key) {
                     return None;
                 }
                 let times = TokenTimes {
@@ -111,7 +122,8 @@ impl Tables {
                 (times, audience, ((run >> 32) as u32, (run >> 16) as u32 & 0xffff), bound)
             }
         };
-        Some(TokenRecord { key, grant: facts.grant, revoked: facts.revoked, times, audience, narrowed, bound, found })
+        let (grant, revoked, used) = (facts.grant, facts.revoked, facts.used);
+        Some(TokenRecord { key, grant, revoked, times, audience, narrowed, bound, used, found: None })
     }
 
     /// When the token of a row of details ends; `None` if the row is another token's.
@@ -247,12 +259,14 @@ impl TokenRecord<'_> {
 
     /// Writes down that the token was found active now; at most one store in 1,024 seconds.
     pub fn mark_used(&self, now: Timestamp) {
-        self.found.mark_used(use_step(now));
+        if let Some(found) = &self.found {
+            found.mark_used(use_step(now));
+        }
     }
 
     /// When it was last found active; at most 1,024 seconds before the truth.
     pub fn last_used(&self, now: Timestamp) -> Option<Timestamp> {
-        use_time(self.found.facts.used, now)
+        use_time(self.used, now)
     }
 
     /// Whether it was revoked before anybody registered it.
@@ -310,15 +324,16 @@ impl<'i> Pin<'i> {
         self.tables().record(key, found, &self.guard)
     }
 
-    /// Every token in the index, in no order. Walks everything: for lists, not for questions.
+    /// Every token in the index, each once, in no order. Walks everything: for lists, not for questions.
     pub fn for_each_token(&self, mut visit: impl FnMut(TokenRecord<'_>)) {
+        let tables = self.tables();
+        let mut segment_tokens = Vec::new();
         for segment in 0..super::tokens::SEGMENTS {
-            // The keys are looked up again one by one, so that each record is whole and met once.
-            let mut keys = Vec::new();
-            self.tables().tokens.for_each(segment, &self.guard, |key, _| keys.push(key));
-            keys.sort_unstable();
-            keys.dedup();
-            keys.into_iter().filter_map(|key| self.token(key)).for_each(&mut visit);
+            // Copied first, so that a token that moves meanwhile is neither missed nor met twice.
+            tables.tokens.copy(segment, &self.guard, &mut segment_tokens);
+            for (key, facts) in segment_tokens.drain(..) {
+                tables.record_of(key, &facts).into_iter().for_each(&mut visit);
+            }
         }
     }
 

@@ -102,30 +102,17 @@ impl Index {
     }
 
     fn token_sections<E: From<LoadError>>(&self, sink: Sink<'_, E>) -> Result<(), E> {
-        /// How often a segment is copied before the snapshot gives up.
-        const ATTEMPTS: usize = 1_000;
         let tokens = &self.tables.tokens;
         let mut words: Vec<u32> = Vec::with_capacity(SECTION_WORDS);
+        let mut copied = Vec::new();
         let mut number = 0;
         for segment in 0..SEGMENTS {
-            let start = words.len();
-            let mut attempts = 0;
-            loop {
-                let before = tokens.moves(segment);
-                if before.is_multiple_of(2) {
-                    let guard = crossbeam_epoch::pin();
-                    tokens.for_each(segment, &guard, |key, facts| words.extend(token_words(&key, &facts)));
-                    if tokens.moves(segment) == before {
-                        break;
-                    }
-                }
-                words.truncate(start);
-                attempts += 1;
-                if attempts == ATTEMPTS {
-                    return Err(LoadError { table: table::TOKENS, what: "tokens moved too fast to be copied" }.into());
-                }
-                std::thread::yield_now();
+            let guard = crossbeam_epoch::pin();
+            if !tokens.copy(segment, &guard, &mut copied) {
+                return Err(LoadError { table: table::TOKENS, what: "tokens moved too fast to be copied" }.into());
             }
+            drop(guard);
+            words.extend(copied.drain(..).flat_map(|(key, facts)| token_words(&key, &facts)));
             while words.len() >= SECTION_WORDS {
                 let rest = words.split_off(SECTION_WORDS / TOKEN_WORDS * TOKEN_WORDS);
                 sink(table::TOKENS, number, std::mem::replace(&mut words, rest))?;

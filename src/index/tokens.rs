@@ -392,6 +392,25 @@ impl Tokens {
         }
     }
 
+    /// Every token of a segment at one moment, into `copied`. After many attempts, each spoilt by a token that moved, the
+    /// last copy is left as it is, and the answer is no.
+    pub(crate) fn copy(&self, number: usize, guard: &Guard, copied: &mut Vec<(TokenKey, SlotFacts)>) -> bool {
+        /// How often a segment is copied before it is given up.
+        const ATTEMPTS: usize = 1_000;
+        for _ in 0..ATTEMPTS {
+            let before = self.moves(number);
+            if before.is_multiple_of(2) {
+                copied.clear();
+                self.for_each(number, guard, |key, facts| copied.push((key, facts)));
+                if self.moves(number) == before {
+                    return true;
+                }
+            }
+            std::thread::yield_now();
+        }
+        false
+    }
+
     /// Makes room for `tokens` tokens at once, so that loading them needs no growing. For the writer alone, and only
     /// while the table is empty.
     pub(crate) fn reserve(&self, number: usize, tokens: usize, guard: &Guard) {

@@ -63,7 +63,7 @@ pub struct Metric {
 
 macro_rules! table {
     ($($id:ident = $kind:ident $name:literal [$labels:literal] $help:literal;)*) => {
-        $(const $id: Metric = Metric { name: $name, kind: Kind::$kind, labels: $labels, help: $help };)*
+        $(pub(crate) const $id: Metric = Metric { name: $name, kind: Kind::$kind, labels: $labels, help: $help };)*
         /// Every metric of our own, in the order of the page. Beside them stand the `process_*` metrics.
         pub const TABLE: &[Metric] = &[$($id,)*];
     };

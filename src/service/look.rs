@@ -87,6 +87,11 @@ impl Chosen {
     }
 }
 
+/// Whether a token met on a walk is active, apart from its places.
+pub(super) fn is_active(pin: &Pin<'_>, token: &TokenRecord<'_>, grant: &GrantRecord, now: Timestamp) -> bool {
+    pin.token_facts(token, grant).is_some_and(|facts| facts.verdict(now).is_ok())
+}
+
 fn token_row(pin: &Pin<'_>, token: &TokenRecord<'_>, grant: &GrantRecord, now: Timestamp) -> TokenRow {
     let verdict = alive(pin, token.key, None, now).map(drop);
     TokenRow {
@@ -325,9 +330,7 @@ impl Service {
         let mut tokens = 0;
         pin.for_each_token(|token| {
             let Some(grant) = pin.grant(token.grant) else { return };
-            if hit.token(&pin, &token, &grant) && alive(&pin, token.key, None, now).is_ok() {
-                tokens += 1;
-            }
+            tokens += u64::from(hit.token(&pin, &token, &grant) && is_active(&pin, &token, &grant, now));
         });
         Ok(Toll { revision, grants, tokens })
     }

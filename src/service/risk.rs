@@ -13,8 +13,8 @@ use std::collections::BTreeSet;
 
 use super::Service;
 use super::caller::Caller;
-use super::introspect::{alive, earlier};
-use super::look::{Chosen, grant_verdict, names, reaches};
+use super::introspect::earlier;
+use super::look::{Chosen, grant_verdict, is_active, names, reaches};
 use super::report::{ListOf, Rating, ReportError, RiskOf, RiskReport};
 use super::request::ChangeRequest;
 use crate::domain::{Expiry, Reach, ScopeMask, Timestamp};
@@ -203,15 +203,14 @@ impl Service {
         }
         numbers.sort_unstable();
         pin.for_each_token(|token| {
-            if numbers.binary_search(&token.grant).is_err() || alive(pin, token.key, None, now).is_err() {
+            if numbers.binary_search(&token.grant).is_err() {
                 return;
             }
+            let Some(grant) = pin.grant(token.grant).filter(|grant| is_active(pin, &token, grant, now)) else { return };
             found.tokens += 1;
             found.bearer += u64::from(!token.is_bound());
             found.last_used = found.last_used.max(token.last_used(now));
-            if let Some(grant) = pin.grant(token.grant) {
-                found.ends(earlier(token.times.expiry, grant.facts.expiry));
-            }
+            found.ends(earlier(token.times.expiry, grant.facts.expiry));
         });
     }
 
