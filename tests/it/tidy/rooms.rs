@@ -47,7 +47,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
         ],
     ),
     ("dev", &["domain", "import", "samples", "cli"]),
-    ("demo", &["domain", "import", "samples", "cli", "dev"]),
+    ("demo", &["domain", "import", "samples", "metrics", "cli", "dev"]),
     // Workshop.
     ("testing", &["domain", "index", "journal", "store", "service"]),
 ];
