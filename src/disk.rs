@@ -9,8 +9,8 @@
 //! before it was renamed, and the directory has been synced after: what stands under a final name is whole, and stays
 //! after a power cut. An error may mean "it is there all the same", never "half of it is there".
 //!
-//! It does not retry a failed sync (the kernel may already have marked the lost pages clean), does not look at free
-//! space, knows nothing of what the files mean, and never deletes a damaged file: it is set aside for people to look at.
+//! It does not retry a failed sync (the kernel may already have marked the lost pages clean), tells how much space is
+//! free but keeps none, knows nothing of what the files mean, and never deletes a damaged file: it is set aside for people to look at.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -75,6 +75,13 @@ pub enum DiskError {
         /// The name.
         name: String,
     },
+}
+
+/// Bytes that a file in this directory may still take, as far as its file system tells: another process may take them
+/// first, and some file systems do not know.
+pub fn space_left(directory: &Path) -> Option<u64> {
+    let told = rustix::fs::statvfs(directory).ok()?;
+    told.f_bavail.checked_mul(told.f_frsize)
 }
 
 impl DiskError {

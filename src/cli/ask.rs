@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::remote::{Api, part};
 use super::words::{Access, Ends, TokenFrom};
 use super::{Desk, Failure, Outcome, RUN_TIME, show};
+use crate::domain::Place;
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
@@ -83,6 +84,10 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(self, desk: &mut Desk<'_>) -> Outcome {
+        if Place::parse(&self.place).is_err() {
+            let place = &self.place;
+            return Err(Failure::usage(format!("{place:?} is no place; write WORKSPACE or WORKSPACE/PROJECT")));
+        }
         let digest = self.token.digest(desk)?;
         let decision = desk.api()?.check(&digest, &self.scope, &self.place)?;
         desk.answer(&decision, decided)?;

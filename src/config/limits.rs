@@ -237,6 +237,8 @@ limits! {
         "Changes that are made durable together. Larger batches are faster and hold up the first change longer.";
     journal_cache_bytes: Bytes = 32 * MIB, 4 * MIB => 1_024 * MIB,
         "Memory for the journal's pages. It is only appended to while serving, so a little is enough.";
+    disk_reserve_bytes: Bytes = 64 * MIB, 8 * MIB => 1_024 * 1_024 * MIB,
+        "Free space of the data directory below which only changes that take rights away are made; below a quarter, none.";
 }
 
 impl<'de> serde::Deserialize<'de> for Limits {

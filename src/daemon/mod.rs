@@ -53,6 +53,7 @@ use crate::secrets::{Secrets, SecretsError};
 use crate::server::credentials::Callers;
 use crate::server::stats::{Door, Stats};
 use crate::server::{Phase, Shared};
+use crate::store::Room;
 use doors::{OpenDoor, Opening};
 use open::open_doors;
 use running::{Running, Watched};
@@ -162,6 +163,11 @@ pub trait StoreControl: Send + Sync + 'static {
 
     /// Why changes are refused for good, if a commit has failed.
     fn poisoned(&self) -> Option<String>;
+
+    /// What of the changes the disk had room for when the last ones came.
+    fn room(&self) -> Room {
+        Room::Enough
+    }
 
     /// Commits what waits, and closes the journal. Called once, last.
     ///

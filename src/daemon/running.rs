@@ -17,6 +17,7 @@ use crate::config::{Config, Material};
 use crate::metrics::{Metrics, Readings, Stage};
 use crate::server::Phase;
 use crate::server::stats::Stats;
+use crate::store::Room;
 
 /// How often doors and journal are looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -127,6 +128,7 @@ impl Running {
             timer.reset();
         }
         let mut writing: Option<JoinHandle<()>> = None;
+        let mut room = Room::Enough;
         loop {
             tokio::select! {
                 told = self.told.recv() => match told {
@@ -139,6 +141,9 @@ impl Running {
                         self.ground.readiness.hold(Latch::NotPoisoned, what.clone());
                         tracing::error!(what, "the journal failed: no more changes; ending so that a restart finds out what is durable");
                         return self.leave(writing, Reason::Poisoned).await;
+                    }
+                    if std::mem::replace(&mut room, self.store.room()) != room {
+                        tell_room(room);
                     }
                     if let Some(door) = self.doors.iter().find(|door| door.has_failed()) {
                         tracing::error!(door = door.door().as_str(), "a door ended by itself; ending so that all of it starts again");
@@ -279,6 +284,15 @@ impl Running {
         let well = closed.await.unwrap_or(false) && reason == Reason::Told;
         tracing::info!(seconds = began.elapsed().as_secs_f64(), well, "ended");
         if well { Exit::Ok } else { Exit::RunTime }
+    }
+}
+
+/// A change of what the disk has room for.
+fn tell_room(room: Room) {
+    match room {
+        Room::Enough => tracing::info!("the disk has space again: all changes are made"),
+        Room::Reserve => tracing::error!("the disk is nearly full: only changes that take rights away are made"),
+        Room::Nothing => tracing::error!("the disk is full: no changes are made; questions are answered"),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::secrets::Secrets;
 use crate::server::Shared;
 use crate::service::{Options as ServiceOptions, Service};
 use crate::snapshot;
-use crate::store::{self, Checkpoints, Committer, Control, JOURNAL_NAME, KINDS, Keys, Limits, Opened, Recovered};
+use crate::store::{self, Checkpoints, Committer, Control, JOURNAL_NAME, KINDS, Keys, Limits, Opened, Recovered, Room};
 
 /// Bits of an epoch below the seconds of its birth.
 const EPOCH_RANDOM_BITS: u32 = 24;
@@ -32,6 +32,8 @@ pub struct HeldStore {
     control: Mutex<Option<Control>>,
     /// The newest snapshot an earlier run left, until this run has written one.
     found: Option<SnapshotReading>,
+    /// Bytes of the disk that a snapshot leaves to the journal.
+    reserve_bytes: u64,
     made: AtomicU64,
     failed: AtomicU64,
 }
@@ -132,8 +134,11 @@ pub struct StoreParts {
 pub fn run(dir: Arc<DataDir>, opened: Opened, config: &Config, secrets: &Secrets) -> StoreParts {
     let Opened { index, writer, journal, clock_floor, .. } = opened;
     let clock = Clock::system(clock_floor);
-    let limits =
-        Limits { waiting_max: config.limits.changes_waiting as usize, batch_max: config.limits.batch_changes as usize };
+    let limits = Limits {
+        waiting_max: config.limits.changes_waiting as usize,
+        batch_max: config.limits.batch_changes as usize,
+        reserve_bytes: config.limits.disk_reserve_bytes as u64,
+    };
     let found = newest_snapshot(&dir);
     let (committer, control) = store::start(writer, journal, limits);
     let checkpoints = Checkpoints::new(dir, keys(secrets), index.clone(), &control, config.snapshot.keep as usize);
@@ -143,6 +148,7 @@ pub fn run(dir: Arc<DataDir>, opened: Opened, config: &Config, secrets: &Secrets
         checkpoints,
         control: Mutex::new(Some(control)),
         found,
+        reserve_bytes: limits.reserve_bytes,
         made: AtomicU64::new(0),
         failed: AtomicU64::new(0),
     };
@@ -197,12 +203,29 @@ impl HeldStore {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a snapshot would leave the journal its reserve, by the size of the last one and a quarter more: a
+    /// snapshot that fills the disk would stop the changes, and can wait.
+    fn room_for_snapshot(&self) -> Result<(), String> {
+        let last = self.checkpoints.last().map(|last| last.bytes).max(self.found.as_ref().map(|found| found.bytes));
+        let needed = last.unwrap_or(0) / 4 * 5;
+        match self.checkpoints.space_left() {
+            Some(left) if left < needed.saturating_add(self.reserve_bytes / 4) => Err(format!(
+                "the disk of the data directory is full: {left} bytes are left, a snapshot takes about {needed}, and {} \
+                 are kept for changes; make some space",
+                self.reserve_bytes / 4
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Writes a snapshot and says where it stands.
     ///
     /// # Errors
     /// In words; the older snapshots are still there.
     pub fn snapshot(&self) -> Result<store::SnapshotOutcome, String> {
-        let written = self.checkpoints.write(self.clock.now()).map_err(|error| error.to_string());
+        let written = self
+            .room_for_snapshot()
+            .and_then(|()| self.checkpoints.write(self.clock.now()).map_err(|error| error.to_string()));
         let count = if written.is_ok() { &self.made } else { &self.failed };
         count.fetch_add(1, Relaxed);
         written
@@ -251,6 +274,10 @@ impl StoreControl for HeldStore {
         let control = self.control();
         let control = control.as_ref()?;
         if control.stats().poisoned.load(Relaxed) { control.closed() } else { None }
+    }
+
+    fn room(&self) -> Room {
+        self.control().as_ref().map_or(Room::Enough, |control| control.stats().room())
     }
 
     fn close(&self) -> Result<(), String> {

@@ -130,6 +130,12 @@ pub trait Journal: Send {
     /// Bytes on disk.
     fn bytes(&self) -> u64;
 
+    /// Bytes its storage has left, if it can tell. The writer asks before every batch: a storage that runs full in the
+    /// middle of a commit poisons the journal, so it must not come to that.
+    fn space_left(&self) -> Option<u64> {
+        None
+    }
+
     /// Closes the journal and says whether that went well.
     ///
     /// # Errors

@@ -9,7 +9,7 @@
 //! * A missing, empty, foreign or altered file is an error, never an empty journal.
 //!
 //! It does not keep its own high-water mark: an old file put in place of a new one is found by comparing [`Head`] with
-//! what the service wrote down elsewhere. It does not keep space in reserve for a full disk.
+//! what the service wrote down elsewhere. It does not keep space in reserve for a full disk, but tells how much is left.
 //!
 //! **Why the default commit, and not quick-repair.** The default commit is one sync. With quick-repair a commit needs
 //! two and writes the record of free pages each time, and gives a fast opening after an unclean stop. Every change waits
@@ -26,7 +26,7 @@ mod read;
 // Calls into redb, whose panics become errors.
 mod shelter;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ::redb::backends::FileBackend;
 use ::redb::{Builder, Database, Durability, ReadableDatabase, StorageBackend, Table, TableDefinition};
@@ -37,6 +37,7 @@ use super::file::{Counted, Length, Making, find};
 use super::head::HeadRow;
 use super::row::{Position, Rows};
 use super::{ChainHash, FORMAT, Head, Journal, JournalError};
+use crate::disk::space_left;
 use crate::domain::{Entry, Epoch, Sequence};
 
 /// Rows by the sequence of their first entry.
@@ -83,6 +84,8 @@ pub struct RedbJournal {
     rows: Rows,
     /// How long the file is.
     length: Length,
+    /// Where the file is, if it is one: its disk may fill up.
+    directory: Option<PathBuf>,
     /// Why nothing is done any more.
     poison: Option<String>,
 }
@@ -129,7 +132,7 @@ impl RedbJournal {
         let (making, file) = Making::begin(path).map_err(storage)?;
         let journal = Self::begin(file_backend(file)?, key, epoch, start, options)?;
         making.finish().map_err(storage)?;
-        Ok(journal)
+        Ok(Self { directory: directory_of(path), ..journal })
     }
 
     /// Makes an empty journal on any storage, which must be empty: for faults injected by tests.
@@ -153,7 +156,8 @@ impl RedbJournal {
     /// has it. [`JournalError::Format`]: it is no journal, or one of another version. [`JournalError::Damaged`]: it was
     /// altered, or the key is another. None of them changes an entry.
     pub fn open(path: &Path, key: &[u8; 32], options: Options) -> Result<Self, JournalError> {
-        Self::open_on(file_backend(find(path).map_err(storage)?)?, key, options)
+        let journal = Self::open_on(file_backend(find(path).map_err(storage)?)?, key, options)?;
+        Ok(Self { directory: directory_of(path), ..journal })
     }
 
     /// Opens a journal on any storage: for faults injected by tests.
@@ -177,7 +181,8 @@ impl RedbJournal {
             Err(fault) => return Err(fault.at(Sequence::ZERO)),
         };
         let links = keys.links(head.epoch);
-        let journal = Self { database, keys, links, head, rows: Rows::default(), length, poison: None };
+        let journal =
+            Self { database, keys, links, head, rows: Rows::default(), length, directory: None, poison: None };
         journal.check_ends()?;
         Ok(journal)
     }
@@ -193,7 +198,8 @@ impl RedbJournal {
         let keys = Keys::new(key);
         let links = keys.links(epoch);
         let head = HeadRow { epoch, end: start, start };
-        let mut journal = Self { database, keys, links, head, rows: Rows::default(), length, poison: None };
+        let mut journal =
+            Self { database, keys, links, head, rows: Rows::default(), length, directory: None, poison: None };
         match journal.write(head, |_, _| Ok(())) {
             Ok(_) => Ok(journal),
             Err(JournalError::Poisoned(what)) => Err(JournalError::Storage(what)),
@@ -289,6 +295,10 @@ impl Journal for RedbJournal {
         self.length.bytes()
     }
 
+    fn space_left(&self) -> Option<u64> {
+        self.directory.as_deref().and_then(space_left)
+    }
+
     fn close(self: Box<Self>) -> Result<(), JournalError> {
         let Self { database, poison, .. } = *self;
         let closed = sheltered(|| Ok(database.close()?));
@@ -329,6 +339,11 @@ fn database(
         _ => fault.at(Sequence::ZERO),
     })?;
     Ok((database, length))
+}
+
+/// The directory of the file `path`.
+fn directory_of(path: &Path) -> Option<PathBuf> {
+    path.parent().map(|parent| if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() })
 }
 
 fn file_backend(file: std::fs::File) -> Result<FileBackend, JournalError> {

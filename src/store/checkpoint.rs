@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::recovery::{HighWater, Keys, write_mark};
 use super::writer::{Control, Position};
-use crate::disk::DataDir;
+use crate::disk::{DataDir, space_left};
 use crate::domain::{Revision, Sequence, Timestamp};
 use crate::index::{Index, LoadError};
 use crate::snapshot::{self, Header, Section, SnapshotError};
@@ -58,6 +58,11 @@ impl Checkpoints {
     pub fn new(dir: Arc<DataDir>, keys: Keys, index: Index, control: &Control, keep: usize) -> Self {
         let position = control.for_checkpoints();
         Self { inner: Arc::new(Inner { dir, keys, index, position, last: Mutex::new(None), keep: keep.max(2) }) }
+    }
+
+    /// Bytes that its disk has left, if it can tell.
+    pub fn space_left(&self) -> Option<u64> {
+        space_left(self.inner.dir.path())
     }
 
     /// The last snapshot of this run.

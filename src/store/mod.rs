@@ -16,4 +16,4 @@ mod tests;
 
 pub use checkpoint::{Checkpoints, SnapshotOutcome};
 pub use recovery::{JOURNAL_NAME, Keys, OpenError, Opened, Recovered, belongs_to_a_store, open};
-pub use writer::{CommitError, Committed, Committer, Control, KINDS, Limits, Receipt, WriterStats, start};
+pub use writer::{CommitError, Committed, Committer, Control, KINDS, Limits, Receipt, Room, WriterStats, start};

@@ -1,5 +1,7 @@
 //! Tests of the store: recovery and its ladder, checkpoints, the writer when the journal fails.
 
+mod space;
+
 use std::sync::Arc;
 
 use super::{Checkpoints, CommitError, Control, JOURNAL_NAME, Keys, Limits, OpenError, Recovered, start};

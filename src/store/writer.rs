@@ -5,6 +5,9 @@
 //! before what gives them. A batch is whatever waits when the writer comes back from the last one: no timer, and no wait
 //! for company.
 //!
+//! Before the disk is full it takes less: below the reserve only what takes rights away, below a quarter of it nothing.
+//! So a full disk is found before a commit runs into it, questions go on, and with space again everything does.
+//!
 //! Which way it falls: if the journal fails, everything in flight is answered "unknown", everything later is refused,
 //! and it stays so until a restart has read what is really on disk. Questions go on being answered from the last state
 //! that was durable; readiness falls.
@@ -12,7 +15,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin as FuturePin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
@@ -34,11 +37,14 @@ pub struct Limits {
     pub waiting_max: usize,
     /// Changes in one batch: bounds how long the first of them waits for the last.
     pub batch_max: usize,
+    /// Bytes of the journal's disk that are kept for changes that take rights away; below a quarter of them, no change
+    /// is made at all.
+    pub reserve_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { waiting_max: 65_536, batch_max: 4_096 }
+        Self { waiting_max: 65_536, batch_max: 4_096, reserve_bytes: 64 << 20 }
     }
 }
 
@@ -170,6 +176,41 @@ pub struct WriterStats {
     pub swept: AtomicU64,
     /// Whether the journal has failed.
     pub poisoned: AtomicBool,
+    /// What of the changes the disk still has room for, as [`Room`]'s number.
+    room: AtomicU8,
+}
+
+/// What of the changes the journal's disk has room for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Room {
+    /// All.
+    Enough = 0,
+    /// Those that take rights away: the reserve is begun.
+    Reserve = 1,
+    /// None: a commit could run into the end of the disk, and then nothing but a restart would help.
+    Nothing = 2,
+}
+
+impl Room {
+    fn of(left: Option<u64>, reserve: u64) -> Self {
+        match left {
+            Some(left) if left < reserve / 4 => Self::Nothing,
+            Some(left) if left < reserve => Self::Reserve,
+            _ => Self::Enough,
+        }
+    }
+}
+
+impl WriterStats {
+    /// What the disk had room for when the last changes came.
+    pub fn room(&self) -> Room {
+        match self.room.load(Relaxed) {
+            0 => Room::Enough,
+            1 => Room::Reserve,
+            _ => Room::Nothing,
+        }
+    }
 }
 
 struct Shared {
@@ -368,6 +409,10 @@ impl Worker {
         loop {
             let (discard, stop) = self.take(&mut taken);
             let idle = taken.is_empty() && discard.is_none();
+            if !idle {
+                let left = self.journal.space_left();
+                self.shared.stats.room.store(Room::of(left, self.shared.limits.reserve_bytes) as u8, Relaxed);
+            }
             for waiting in taken.drain(..) {
                 now = now.max(waiting.at);
                 self.admit(waiting);
@@ -411,6 +456,13 @@ impl Worker {
     fn admit(&mut self, waiting: Waiting) {
         if self.poisoned() {
             let why = self.shared.queues().closed.clone().unwrap_or_default();
+            let _ = waiting.reply.send(Err(CommitError::Unavailable(why)));
+            return;
+        }
+        let room = self.shared.stats.room();
+        if room == Room::Nothing || (room == Room::Reserve && !takes_away(&waiting.change)) {
+            let what = if room == Room::Nothing { "no change" } else { "no change that gives rights" };
+            let why = format!("the disk of the data directory is full, and {what} is made until it has space again");
             let _ = waiting.reply.send(Err(CommitError::Unavailable(why)));
             return;
         }
@@ -516,6 +568,10 @@ impl Worker {
     }
 
     fn discard(&mut self, through: Sequence) {
+        if self.shared.stats.room() == Room::Nothing {
+            // Even forgetting writes first.
+            return;
+        }
         // Nothing that is needed is lost if this fails; the next snapshot tries again. A backend that failed will say so
         // at the next commit.
         let _ = self.journal.discard_through(through);
