@@ -14,10 +14,10 @@ use super::remote::{Api, Connection};
 use super::rooms::{Addresses, Depth, LimitRow, OfflineStore, Rooms, Running};
 use super::{Failure, RUN_TIME};
 use crate::certs::{Authority, LOCAL_NAMES};
-use crate::client::{Client, Decision, Options};
+use crate::client::{Client, Decision, Error, Options};
 use crate::clock::Clock;
-use crate::config::Config;
 use crate::config::limits::ROWS;
+use crate::config::{Config, Log};
 use crate::daemon::offline::{self, Offline};
 use crate::daemon::store::{journal_options, open_store};
 use crate::daemon::{self, Daemon, Exit, StartError, StoreControl, signals};
@@ -61,7 +61,14 @@ impl Rooms for House {
         options.connections = 1;
         options.deadline = options.change_deadline;
         let runtime = runtime()?;
-        let client = runtime.block_on(Client::connect(options)).map_err(failed)?;
+        let client = runtime.block_on(Client::connect(options)).map_err(|error| {
+            let addresses: Vec<String> = to.addresses.iter().map(ToString::to_string).collect();
+            let asked = addresses.join(", ");
+            Failure::run_time(match error {
+                Error::Unavailable(why) => format!("no server to be reached at {asked}: {why}; is it running there?"),
+                other => format!("{asked}: {other}"),
+            })
+        })?;
         Ok(Box::new(Remote { client, runtime }))
     }
 
@@ -75,6 +82,8 @@ impl Rooms for House {
 
     fn start(&self, config: &Path) -> Result<Box<dyn Running>, Failure> {
         let config = load(config)?;
+        // It runs beside what is printed: only what somebody has to know.
+        daemon::logs::start(&Log { filter: "warn".into(), ..config.log.clone() }).map_err(Failure::configuration)?;
         let runtime = Builder::new_multi_thread().enable_all().build().map_err(failed)?;
         let daemon = runtime.block_on(async {
             let (sender, told) = signals::listen().map_err(failed)?;

@@ -122,6 +122,8 @@ impl Reach {
     /// # Errors
     /// Something is missing or cannot be read.
     pub fn resolve(&self, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Connection, Failure> {
+        // A variable that is set to nothing is not set.
+        let env = |name: &str| env(name).filter(|value| !value.is_empty());
         let path = |option: &Option<PathBuf>, name: &str| option.clone().or_else(|| env(name).map(PathBuf::from));
         let word = |option: &Option<String>, name: &str| {
             option.clone().or_else(|| env(name).map(|value| value.to_string_lossy().into_owned()))

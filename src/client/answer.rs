@@ -148,7 +148,7 @@ pub enum Error {
     #[error("no answer within the deadline")]
     Timeout,
     /// No server can be reached, or none is ready, or the connection was lost.
-    #[error("no server is available: {0}")]
+    #[error("unavailable: {0}")]
     Unavailable(String),
     /// The server does not know this caller, or the caller has no right to this.
     #[error("not authorized: {0}")]

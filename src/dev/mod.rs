@@ -41,6 +41,7 @@ pub struct Options {
 pub fn run(options: &Options, desk: &mut Desk<'_>) -> Outcome {
     let now = Timestamp::from_seconds(desk.now).ok_or_else(|| Failure::run_time("the clock is beyond 2106"))?;
     let directory = setup::directory(&options.data_dir)?;
+    setup::is_free(&directory)?;
     let mut file = setup::file(&directory, setup::seed()?, options.tokens, now)?;
     // Port 0 means any, for both.
     let admin = if options.port == 0 { 0 } else { options.port.saturating_add(1) };
@@ -76,7 +77,7 @@ tokenscope dev is ready. It stays until Ctrl-C; everything about it is in
 Ask about maria's token, as an API server would (RFC 7662):
   curl --cacert {ca} -u api:{api} {url}/introspect -d token={token}
 
-May it read tasks in workspace 1579, and why not write?
+May it write tasks in workspace 1579, and why not?
   curl --cacert {ca} -u api:{api} {url}/introspect -d token={token} \\
        -d tokenscope_scope=tasks:write -d tokenscope_place=1579
 

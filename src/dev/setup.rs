@@ -11,6 +11,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use super::file::{DevCaller, DevFile, Samples, tokens};
 use crate::cli::rooms::{Addresses, Rooms};
 use crate::cli::{Failure, progress, show};
+use crate::disk::DataDir;
 use crate::domain::digest::to_hex;
 use crate::domain::{Timestamp, TokenDigest};
 use crate::import::{self, Tally};
@@ -42,11 +43,25 @@ pub const CALLERS: [(&str, &[&str], &str); 8] = [
 /// # Errors
 /// It cannot be made.
 pub fn directory(path: &Path) -> Result<PathBuf, Failure> {
-    let failed = |error: std::io::Error| Failure::run_time(format!("{}: {error}", path.display()));
+    let failed =
+        |error: std::io::Error| Failure::run_time(format!("the directory {} cannot be made: {error}", path.display()));
     if !path.is_dir() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
     }
     path.canonicalize().map_err(failed)
+}
+
+/// Makes sure that no server runs on `directory`, before anything is written: its `dev.json` must go on to lead to it.
+///
+/// # Errors
+/// One does; the message names it.
+pub fn is_free(directory: &Path) -> Result<(), Failure> {
+    let data = directory.join("data");
+    if !data.is_dir() {
+        return Ok(());
+    }
+    // Taken and given back at once; whoever is quicker still has the lock to say so.
+    DataDir::open(&data).map(drop).map_err(|error| Failure::run_time(error.to_string()))
 }
 
 /// The file for a server in `directory`: the one that is there, or a new one that says what will be.

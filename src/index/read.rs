@@ -264,9 +264,9 @@ impl TokenRecord<'_> {
         }
     }
 
-    /// When it was last found active; at most 1,024 seconds before the truth.
+    /// When it was last found active; at most 1,024 seconds before the truth, and not before it was issued.
     pub fn last_used(&self, now: Timestamp) -> Option<Timestamp> {
-        use_time(self.used, now)
+        use_time(self.used, now).map(|used| used.max(self.times.issued.min(now)))
     }
 
     /// Whether it was revoked before anybody registered it.

@@ -48,6 +48,26 @@ pub(super) fn grant_verdict(pin: &Pin<'_>, grant: &GrantRecord, now: Timestamp) 
     void.into_iter().find(|(holds, _)| *holds).map_or(Ok(()), |(_, reason)| Err(reason))
 }
 
+/// A set of grants, a bit for each: a walk over all tokens asks it instead of looking each token's grant up, which would
+/// be a miss of the cache a token.
+pub(super) struct GrantSet(Vec<u64>);
+
+impl GrantSet {
+    pub(super) fn none(pin: &Pin<'_>) -> Self {
+        Self(vec![0; pin.grants() as usize / 64 + 1])
+    }
+
+    pub(super) fn add(&mut self, number: u32) {
+        if let Some(word) = self.0.get_mut(number as usize / 64) {
+            *word |= 1 << (number % 64);
+        }
+    }
+
+    pub(super) fn has(&self, number: u32) -> bool {
+        self.0.get(number as usize / 64).is_some_and(|word| word >> (number % 64) & 1 == 1)
+    }
+}
+
 /// Which grants a list or a risk report is about.
 pub(super) enum Chosen {
     Subject(u32),
@@ -67,14 +87,6 @@ impl Chosen {
                 Some(_) => Ok(Self::Grant(id.number())),
                 None => Err(ReportError::NotFound(format!("there is no grant {id}"))),
             },
-        }
-    }
-
-    pub(super) fn includes(&self, grant: &GrantRecord) -> bool {
-        match *self {
-            Self::Subject(subject) => grant.subject == subject,
-            Self::Client(client) => grant.client == client,
-            Self::Grant(number) => grant.id.number() == number,
         }
     }
 
@@ -145,8 +157,13 @@ impl Service {
         let chosen = Chosen::find(&pin, of)?;
         let mut rows = Vec::new();
         let mut total = 0;
+        let mut wanted = GrantSet::none(&pin);
+        chosen.grants(&pin).for_each(|grant| wanted.add(grant.id.number()));
         pin.for_each_token(|token| {
-            let Some(grant) = pin.grant(token.grant).filter(|grant| chosen.includes(grant)) else { return };
+            if !wanted.has(token.grant) {
+                return;
+            }
+            let Some(grant) = pin.grant(token.grant) else { return };
             total += 1;
             if rows.len() < limit.min(ROWS_MAX) {
                 rows.push(token_row(&pin, &token, &grant, now));
@@ -323,15 +340,24 @@ impl Service {
         let pin = self.pin();
         let revision = self.revision();
         let hit = Hit::of(&pin, &self.target(target.clone()))?;
-        let grants = (1..=pin.grants())
-            .filter_map(|number| pin.grant(number))
-            .filter(|grant| hit.grant(&pin, grant) && grant_verdict(&pin, grant, now).is_ok())
-            .count() as u64;
-        let mut tokens = 0;
-        pin.for_each_token(|token| {
-            let Some(grant) = pin.grant(token.grant) else { return };
-            tokens += u64::from(hit.token(&pin, &token, &grant) && is_active(&pin, &token, &grant, now));
-        });
+        let (mut grants, mut tokens) = (0, 0);
+        let mut hit_grants = GrantSet::none(&pin);
+        for grant in (1..=pin.grants()).filter_map(|number| pin.grant(number)) {
+            if hit.among(&pin, &grant) {
+                hit_grants.add(grant.id.number());
+                grants += u64::from(hit.ends_grants() && grant_verdict(&pin, &grant, now).is_ok());
+            }
+        }
+        let mut count = |token: &TokenRecord<'_>| {
+            if hit_grants.has(token.grant) && hit.token(token) {
+                let grant = pin.grant(token.grant);
+                tokens += u64::from(grant.is_some_and(|grant| is_active(&pin, token, &grant, now)));
+            }
+        };
+        match &hit {
+            Hit::Token(key) => pin.token(*key).iter().for_each(count),
+            _ => pin.for_each_token(|token| count(&token)),
+        }
         Ok(Toll { revision, grants, tokens })
     }
 
@@ -471,10 +497,12 @@ impl Hit {
         })
     }
 
-    fn grant(&self, pin: &Pin<'_>, grant: &GrantRecord) -> bool {
+    /// Whether tokens of this grant can be hit.
+    fn among(&self, pin: &Pin<'_>, grant: &GrantRecord) -> bool {
         match self {
-            Self::Token(_) | Self::IssuedBefore(..) => false,
             Self::All => true,
+            Self::Token(key) => pin.token(*key).is_some_and(|token| token.grant == grant.id.number()),
+            Self::IssuedBefore(_, inner) => inner.among(pin, grant),
             Self::Grant(id) => grant.id == *id,
             Self::Parties { subject, client } => {
                 subject.is_none_or(|subject| grant.subject == subject)
@@ -486,11 +514,17 @@ impl Hit {
         }
     }
 
-    fn token(&self, pin: &Pin<'_>, token: &TokenRecord<'_>, grant: &GrantRecord) -> bool {
+    /// Whether it ends whole grants (or their access to a place), not only tokens of them.
+    fn ends_grants(&self) -> bool {
+        !matches!(self, Self::Token(_) | Self::IssuedBefore(..))
+    }
+
+    /// Whether this token of such a grant is hit.
+    fn token(&self, token: &TokenRecord<'_>) -> bool {
         match self {
             Self::Token(key) => token.key == *key,
-            Self::IssuedBefore(moment, among) => token.times.issued < *moment && among.token(pin, token, grant),
-            hit => hit.grant(pin, grant),
+            Self::IssuedBefore(moment, _) => token.times.issued < *moment,
+            _ => true,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! | what | rating |
 //! |---|---|
 //! | reads only, one workspace, an hour | low |
-//! | writes · more than one workspace · lives longer than a day · not used for 90 days | medium |
+//! | writes · more than one workspace · lives longer than a day · 90 days old and not used for as long | medium |
 //! | deletes · more than 10 workspaces · future memberships too · lives longer than 90 days, or for ever | high |
 //! | every scope, later ones too (wildcard) · for ever and writing and usable by whoever finds it | critical |
 
@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use super::Service;
 use super::caller::Caller;
 use super::introspect::earlier;
-use super::look::{Chosen, grant_verdict, is_active, names, reaches};
+use super::look::{Chosen, GrantSet, grant_verdict, is_active, names, reaches};
 use super::report::{ListOf, Rating, ReportError, RiskOf, RiskReport};
 use super::request::ChangeRequest;
 use crate::domain::{Expiry, Reach, ScopeMask, Timestamp};
@@ -38,6 +38,8 @@ struct Findings {
     bearer: u64,
     ends: Option<Expiry>,
     last_used: Option<Timestamp>,
+    /// When the first of the tokens was issued: what is new cannot have been left unused for long.
+    issued: Option<Timestamp>,
 }
 
 impl Findings {
@@ -107,7 +109,8 @@ impl Findings {
         reason(writes > 0, Rating::Medium, format!("It can write: {writes} of its scopes end in \":write\"."));
         reason((2..=10).contains(&reached), Rating::Medium, format!("It reaches {reached} workspaces."));
         reason((1..=90).contains(&days), Rating::Medium, format!("It lives for {days} more days."));
-        let stale = self.tokens > 0 && self.last_used.is_none_or(|used| used < now.minus(STALE_SECONDS));
+        let long_ago = |at: Timestamp| at < now.minus(STALE_SECONDS);
+        let stale = self.issued.is_some_and(long_ago) && self.last_used.is_none_or(long_ago);
         reason(stale, Rating::Medium, "It was not used in the last 90 days.".into());
         reason(
             self.bearer > 0,
@@ -168,6 +171,7 @@ impl Service {
                 found.tokens = 1;
                 found.bearer = u64::from(!token.is_bound());
                 found.last_used = token.last_used(now);
+                found.issued = Some(token.times.issued);
                 found.ends(earlier(token.times.expiry, grant.facts.expiry));
             }
             RiskOf::Client(name, workspace) => {
@@ -196,20 +200,20 @@ impl Service {
             None => true,
             Some(workspace) => workspace.is_some_and(|workspace| reaches(pin, grant, workspace)),
         };
-        let mut numbers: Vec<u32> = Vec::new();
+        let mut chosen_grants = GrantSet::none(pin);
         for grant in chosen.grants(pin).filter(|grant| grant_verdict(pin, grant, now).is_ok() && counts(grant)) {
             found.grant(pin, &grant, within.flatten());
-            numbers.push(grant.id.number());
+            chosen_grants.add(grant.id.number());
         }
-        numbers.sort_unstable();
         pin.for_each_token(|token| {
-            if numbers.binary_search(&token.grant).is_err() {
+            if !chosen_grants.has(token.grant) {
                 return;
             }
             let Some(grant) = pin.grant(token.grant).filter(|grant| is_active(pin, &token, grant, now)) else { return };
             found.tokens += 1;
             found.bearer += u64::from(!token.is_bound());
             found.last_used = found.last_used.max(token.last_used(now));
+            found.issued = Some(found.issued.map_or(token.times.issued, |issued| issued.min(token.times.issued)));
             found.ends(earlier(token.times.expiry, grant.facts.expiry));
         });
     }

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use super::house::{PROGRAM, figure, skipped, wait_for};
+use super::house::{PROGRAM, figure, run, skipped, wait_for};
 use super::web::{Web, plain};
 
 /// `tokenscope dev` on a new directory, as a person starts it.
@@ -105,6 +105,20 @@ fn a_client_of_the_standards_introspects_revokes_and_sees_active_false() {
     let mut dev = dev;
     let status = wait_for("the end of dev", || dev.child.try_wait().unwrap());
     assert_eq!(status.code(), Some(0), "Ctrl-C and TERM are how one ends it");
+}
+
+/// The second `dev` found the directory in use only after it had chosen other ports and written them down: `dev.json`
+/// then led nowhere while the first server went on.
+#[test]
+fn a_second_dev_on_the_same_directory_leaves_the_first_ones_file_alone() {
+    let dev = Dev::start();
+    let before = dev.file();
+    let directory = dev.json.parent().unwrap().to_str().unwrap();
+    let ran = run(&["dev", "--tokens", "20", "--data-dir", directory], "", &[]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""), "{ran:?}");
+    assert!(ran.err.contains("in use by another process"), "{ran:?}");
+    assert_eq!(dev.file(), before);
+    assert_eq!(run(&["status", "--json"], "", &[("TOKENSCOPE_DEV", &dev.json)]).code, Some(0));
 }
 
 #[test]

@@ -6,9 +6,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::Command;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::house::{House, PROGRAM, figure, is_installed, skipped, wait_for};
@@ -27,6 +28,20 @@ fn permitted() -> bool {
             .is_ok_and(|ran| ran.status.success())
 }
 
+/// Ends the server in the name space if the test does not come so far: nobody else knows its number.
+struct Ends(PathBuf);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let pid = fs::read_to_string(&self.0).ok().and_then(|text| text.trim().parse().ok()).and_then(Pid::from_raw);
+        if let Some(pid) = pid.filter(|_| std::thread::panicking()) {
+            // Without this file no second one is started.
+            let _ = fs::remove_file(self.0.with_file_name("go"));
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
 #[test]
 fn on_a_full_disk_changes_are_refused_questions_answered_and_nothing_is_lost() {
     if !permitted() {
@@ -42,13 +57,14 @@ fn on_a_full_disk_changes_are_refused_questions_answered_and_nothing_is_lost() {
          trap : TERM\n\
          fill() {{ while [ -e fill ]; do df --output=avail -B1 data | tail -1 > avail.new; mv avail.new avail; \
          if [ -s want ]; then head -c $(cat want) /dev/zero > data/ballast 2>/dev/null || :; : > want; fi; sleep 0.02; done; }}\n\
-         : > want; : > fill; fill & \nrun\nrm fill\nrm -f data/ballast\nmount -o remount,size=256m data\nrun\n",
+         : > go; : > want; : > fill; fill & \nrun\nrm fill\nrm -f data/ballast\nmount -o remount,size=256m data\n[ -e go ] && run\n",
         root = root.display()
     );
     fs::write(&script, text).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
     let mut command = Command::new("unshare");
     command.args(["-Urm", "sh"]).arg(&script);
+    let _ends = Ends(root.join("pid"));
     house.try_start_by(command).unwrap();
 
     let available = || fs::read_to_string(root.join("avail")).ok().and_then(|text| text.trim().parse::<u64>().ok());
@@ -107,7 +123,7 @@ fn on_a_full_disk_changes_are_refused_questions_answered_and_nothing_is_lost() {
     assert_eq!(fs::read_to_string(root.join("pid")).unwrap(), first_pid, "it is the server that saw the disk fill up");
 
     let first: i32 = first_pid.trim().parse().unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_raw(first).unwrap(), Signal::KILL).unwrap();
+    kill_process(Pid::from_raw(first).unwrap(), Signal::KILL).unwrap();
     wait_for("the second server", || {
         let pid = fs::read_to_string(root.join("pid")).unwrap();
         (pid != first_pid && house.is_ready()).then_some(())
@@ -127,7 +143,7 @@ fn on_a_full_disk_changes_are_refused_questions_answered_and_nothing_is_lost() {
     });
     house.is_well("a full disk that has space again");
     let second: i32 = fs::read_to_string(root.join("pid")).unwrap().trim().parse().unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_raw(second).unwrap(), Signal::TERM).unwrap();
+    kill_process(Pid::from_raw(second).unwrap(), Signal::TERM).unwrap();
     assert_eq!(house.ended().code, Some(0));
     figure(&format!(
         "full disk: {} tokens acknowledged, none lost; a revocation {}; refused with: {refusal}",

@@ -30,6 +30,8 @@ fn every_verb_answers_in_json_and_says_by_its_exit_code_how_it_went() {
     let inactive = ask("check tasks:read 1579", "nobody-knows-this-one");
     assert_eq!((inactive.code, inactive.json()), (Some(1), serde_json::json!({ "active": false })));
     let told = good("explain", &maria);
+    let used = told["token"]["last_used"].as_u64().unwrap();
+    assert!(used >= good("introspect", &maria)["iat"].as_u64().unwrap(), "used before it was issued: {told}");
     let handle = told["token"]["handle"].as_str().unwrap().to_owned();
     let grant = told["token"]["grant"].as_str().unwrap().to_owned();
     assert_eq!(good(&format!("explain --handle {handle}"), "")["active"], true);
@@ -42,6 +44,7 @@ fn every_verb_answers_in_json_and_says_by_its_exit_code_how_it_went() {
     ] {
         let report = good(&line, "");
         assert!(report["rating"].is_string() && report["reasons"].is_array(), "{line}: {report}");
+        assert!(!report["reasons"].to_string().contains("not used"), "all of it is new: {report}");
     }
     for (line, list) in [
         ("list tokens --subject maria", "tokens"),
@@ -124,6 +127,9 @@ fn wrong_command_lines_say_what_is_wrong_and_exit_with_2_or_1() {
     house.start();
     let dev = house.file.config_file.with_file_name("dev.json");
     let dev = dev.to_str().unwrap();
+    let admin = house.file.caller("admin").unwrap();
+    let [ca, certificate, key] =
+        [&house.file.ca_file, &admin.certificate_file, &admin.key_file].map(|path| path.to_str().unwrap());
     let cases: &[(&[&str], i32, &str)] = &[
         (&[], 2, "Usage"),
         (&["introspct"], 2, "introspect"),
@@ -131,6 +137,8 @@ fn wrong_command_lines_say_what_is_wrong_and_exit_with_2_or_1() {
         (&["status"], 2, "--dev FILE"),
         (&["status", "--dev", "/nowhere/dev.json"], 1, "tokenscope dev"),
         (&["status", "--dev", dev, "--as", "ghost"], 2, "admin"),
+        (&["status", "--server", "localhost"], 2, "HOST:PORT"),
+        (&["status", "--server", "127.0.0.1:1", "--ca", ca, "--cert", certificate, "--key", key], 1, "127.0.0.1:1"),
         (&["introspect", "--dev", dev, "--token-file", "/nowhere/token"], 1, "/nowhere/token"),
         (&["introspect", "--dev", dev], 2, "token"),
         (&["status", "--dev", dev, "--as", "api"], 1, "forbidden"),
