@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "constants that are well-formed; and it is for tests")]
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::domain::mint::TokenPrefix;
@@ -14,9 +15,14 @@ use crate::store::{self, Control, Limits};
 
 /// A list of changes kept in memory, which tests can look at. Clones see the same list.
 #[derive(Clone, Default)]
-pub struct Listed(Arc<Mutex<Vec<Entry>>>);
+pub struct Listed(Arc<Mutex<Vec<Entry>>>, Arc<AtomicU64>);
 
 impl Listed {
+    /// Says that the list already has so many entries, which nobody can see: for an index that was filled directly.
+    pub fn pretend(&self, sequence: Sequence) {
+        self.1.store(sequence.0, Relaxed);
+    }
+
     /// All entries so far.
     pub fn entries(&self) -> Vec<Entry> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -25,7 +31,8 @@ impl Listed {
 
 impl Journal for Listed {
     fn head(&self) -> Head {
-        let last = Sequence(self.0.lock().unwrap_or_else(PoisonError::into_inner).len() as u64);
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
+        let last = Sequence(self.1.load(Relaxed) + kept);
         Head { epoch: Epoch(1), last, chain: ChainHash::default(), discarded: Sequence::ZERO }
     }
 
@@ -33,7 +40,11 @@ impl Journal for Listed {
         {
             let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             for entry in batch {
-                assert_eq!(entry.sequence.0, list.len() as u64 + 1, "sequences go on without a gap");
+                assert_eq!(
+                    entry.sequence.0,
+                    self.1.load(Relaxed) + list.len() as u64 + 1,
+                    "sequences go on without a gap"
+                );
                 list.push(entry.clone());
             }
         }

@@ -29,9 +29,9 @@ mod shelter;
 use std::path::{Path, PathBuf};
 
 use ::redb::backends::FileBackend;
-use ::redb::{Builder, Database, Durability, ReadableDatabase, StorageBackend, Table, TableDefinition};
+use ::redb::{Builder, Durability, ReadableDatabase, StorageBackend, Table, TableDefinition};
 
-use self::shelter::{Fault, FaultKind, sheltered};
+use self::shelter::{Fault, FaultKind, Sheltered, sheltered};
 use super::chain::{Keys, Links};
 use super::file::{Counted, Length, Making, find};
 use super::head::HeadRow;
@@ -75,7 +75,7 @@ impl Default for Options {
 
 /// A [`Journal`] in one file of redb's. Holding one is holding the file's lock.
 pub struct RedbJournal {
-    database: Database,
+    database: Sheltered,
     keys: Keys,
     links: Links,
     /// The head as it is on disk.
@@ -301,7 +301,7 @@ impl Journal for RedbJournal {
 
     fn close(self: Box<Self>) -> Result<(), JournalError> {
         let Self { database, poison, .. } = *self;
-        let closed = sheltered(|| Ok(database.close()?));
+        let closed = database.close();
         match poison {
             Some(what) => Err(JournalError::Poisoned(what)),
             None => closed.map_err(|fault| JournalError::Storage(fault.text)),
@@ -322,7 +322,7 @@ fn database(
     backend: impl StorageBackend,
     options: Options,
     content: Content,
-) -> Result<(Database, Length), JournalError> {
+) -> Result<(Sheltered, Length), JournalError> {
     let (backend, length) = Counted::new(backend).map_err(storage)?;
     match (content, length.bytes()) {
         (Content::Kept, 0) => return Err(storage("the file is empty, which a journal never is; restore it")),
@@ -338,7 +338,7 @@ fn database(
         FaultKind::Foreign => JournalError::Format { found: 0, known: FORMAT },
         _ => fault.at(Sequence::ZERO),
     })?;
-    Ok((database, length))
+    Ok((Sheltered::new(database), length))
 }
 
 /// The directory of the file `path`.

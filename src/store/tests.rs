@@ -162,7 +162,7 @@ fn a_damaged_snapshot_is_set_aside_and_the_one_before_is_used() {
         flip(&data.join(&newest), offset);
         let store = open(&data).expect("opened all the same");
         has_everything(&store);
-        assert_eq!(store.snapshots(), [before.clone()]);
+        assert_eq!(store.snapshots(), std::slice::from_ref(&before));
         assert!(data.join(format!("{newest}.damaged-1")).exists(), "kept for whoever wants to know");
         assert_eq!(store.recovered.set_aside.iter().filter(|line| line.contains("is now")).count(), 1);
         // And the next snapshot heals it.

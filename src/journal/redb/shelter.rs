@@ -4,9 +4,10 @@
 //! for damage. Only calls into redb run sheltered; a panic of our own code stays one.
 
 use std::any::Any;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use ::redb::Error;
+use ::redb::{Database, Error};
 
 use crate::domain::Sequence;
 use crate::journal::JournalError;
@@ -41,6 +42,43 @@ impl Fault {
             FaultKind::InUse => JournalError::InUse,
             FaultKind::Foreign | FaultKind::Storage => JournalError::Storage(self.text),
         }
+    }
+}
+
+/// redb's database, closed in shelter however it goes out of use. Dropping one writes to the file, and a file altered
+/// where nobody had looked yet can make that panic: what is dropped then has been refused or read already.
+pub(super) struct Sheltered(Option<Database>);
+
+impl Sheltered {
+    pub(super) fn new(database: Database) -> Self {
+        Self(Some(database))
+    }
+
+    /// Closes the database and says how that went.
+    pub(super) fn close(mut self) -> Result<(), Fault> {
+        match self.0.take() {
+            Some(database) => sheltered(|| Ok(database.close()?)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Deref for Sheltered {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        match &self.0 {
+            Some(database) => database,
+            None => unreachable!("taken only by `close` and `drop`, which end it"),
+        }
+    }
+}
+
+impl Drop for Sheltered {
+    fn drop(&mut self) {
+        let database = self.0.take();
+        // Whoever wants to know how closing went calls `close`.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
     }
 }
 
