@@ -55,6 +55,7 @@ fn the_least_configuration_has_every_default() {
     assert!(config.callers().is_empty());
 }
 
+/// B25: a security option that was parsed and never used.
 #[test]
 fn an_unknown_key_is_refused_with_its_place_and_what_was_probably_meant() {
     for (more, place, says) in [

@@ -24,6 +24,13 @@ pub struct World {
     digests: HashMap<TokenHandle, TokenDigest>,
 }
 
+impl World {
+    /// What is tested, for tests that need more than a room.
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+}
+
 impl Room for World {
     fn new() -> Self {
         let (service, list, control) = service();

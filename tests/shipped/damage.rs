@@ -72,6 +72,7 @@ fn a_damaged_snapshot_is_set_aside_and_the_older_one_with_the_journal_is_used() 
     }
 }
 
+/// B19: a deny-list that could not be loaded, and a server that started without it.
 #[test]
 fn without_any_sound_state_the_server_refuses_to_start() {
     let mut house = lived_in();

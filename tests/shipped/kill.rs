@@ -147,6 +147,7 @@ async fn compare(client: &Client, ledger: &Ledger, when: &str) -> usize {
     compared
 }
 
+/// B18: revocations kept in memory were gone after a restart, and revoked tokens valid again.
 #[test]
 fn killed_under_changes_nothing_acknowledged_is_lost_and_nothing_revoked_comes_back() {
     let cycles = std::env::var("TOKENSCOPE_KILL_CYCLES").ok().and_then(|text| text.parse().ok()).unwrap_or(5_u64);

@@ -27,6 +27,7 @@ fn chain_key_and_roots_are_checked_together() {
     }
 }
 
+/// B26: a resumed connection does not look at the certificate again, so an expired one went on working.
 #[test]
 fn nothing_is_resumed_and_nothing_comes_early() {
     let ca = Ca::new();

@@ -108,6 +108,7 @@ async fn a_silent_server_is_left_for_one_that_speaks() {
     }
 }
 
+/// B22: a refresh failed, and the request was let through all the same. No verdict is an error here, never a verdict.
 #[tokio::test]
 async fn no_verdict_here_may_be_a_verdict_elsewhere() {
     let ca = Ca::new();

@@ -10,6 +10,7 @@ fn access(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
+// B29: one extra member failed a server in a conformance run.
 // TS-01, R7662-14, R7662-15, R7662-19 to -22: one answer, whatever the cause.
 #[tokio::test]
 async fn every_cause_of_inactivity_has_the_very_same_answer() {
@@ -176,6 +177,7 @@ async fn a_decision_comes_with_its_reason_and_a_ready_challenge() {
     let told = world.introspect(&ask(&token, "tasks:read", "A")).await;
     assert_eq!((&told["tokenscope_decision"]["reason"], told.get("scope")), (&json!("app_blocked"), None), "{told}");
     assert!(told.get("authorization_details").is_none() && told["sub"] == "u1");
+    // B15: a token bound to a DPoP key was reported as `Bearer`, and its binding lost.
     // R6750-06, R9449-02: the challenge for a token that is bound to a DPoP key.
     let told = world.introspect(&ask(&bound, "tasks:read", "A")).await;
     assert_eq!(told["token_type"], "DPoP");
@@ -205,6 +207,7 @@ async fn a_client_revokes_its_own_tokens_and_no_others() {
     let got = world.form("rival", "/revoke", &format!("token={token}")).await;
     assert_eq!((got.status, got.json()["error"].as_str()), (400, Some("invalid_request")));
     assert!(active(&token).await);
+    // B14: a hint made a server skip the other kind, and it answered 200 all the same.
     // R7009-02, -05, -08, TS-06: any hint, at once, empty 200; again and for the unknown too.
     for token in [token.as_str(), token.as_str(), "unknown"] {
         let got = world.form("app", "/revoke", &format!("token={token}&token_type_hint=no_such_kind")).await;
