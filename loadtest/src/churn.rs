@@ -15,10 +15,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use tokenscope::client::{Client, NewToken, Options, OwnChanges, Revoke, Token as Known, Verdict};
+use tokenscope::client::{Client, Error, NewToken, Options, OwnChanges, Revoke, Token as Known, Verdict};
 use tokenscope::domain::{Expiry, GrantId, Timestamp, TokenDigest, TokenTimes};
 use tokenscope::samples;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::population::{Population, Token};
@@ -32,8 +32,20 @@ const SPELL: Duration = Duration::from_secs(1);
 /// Tokens of either kind that are kept to be asked about.
 const KEPT: usize = 1 << 16;
 
-/// Changes in flight at most.
-const CHANGES_IN_FLIGHT: usize = 4_096;
+/// Connections for changes. A stream takes 64 of them at once, and a batch of the journal should find many.
+const CONNECTIONS: usize = 16;
+
+/// Changes in flight at most: a little less than the streams take.
+const CHANGES_IN_FLIGHT: usize = CONNECTIONS * 60;
+
+/// Changes in flight before a run, when perhaps one connection is up.
+const CHANGES_BEFORE: usize = 32;
+
+/// How often a change that finds no room is tried again, and after how long.
+const BUSY_TRIES: u32 = 200;
+
+/// The pause between two tries.
+const BUSY_PAUSE: Duration = Duration::from_millis(2);
 
 /// Grants that new tokens are registered under.
 const GRANTS: usize = 64;
@@ -153,7 +165,7 @@ pub struct Churned {
 
 /// Makes changes at a rate.
 pub struct Churn {
-    client: Client,
+    options: Options,
     grants: Vec<(GrantId, Token)>,
     pool: Arc<Pool>,
     seed: u64,
@@ -175,10 +187,8 @@ impl Churn {
     ) -> Result<Self, String> {
         let asker = Client::connect(target.options(&target.asker)).await.map_err(|error| error.to_string())?;
         let mut options: Options = target.options(&target.changer);
-        // Each connection has room for 64 changes; a batch of the journal should find many.
-        options.connections = 16;
+        options.connections = CONNECTIONS;
         options.own_changes = OwnChanges::NotDemanded;
-        let client = Client::connect(options).await.map_err(|error| error.to_string())?;
         let step = (population.hits.len() / GRANTS).max(1);
         let twins: Vec<Token> = population.hits.iter().step_by(step).take(GRANTS).copied().collect();
         let known: Vec<Known> = twins.iter().map(|it| TokenDigest::from_bytes(it.digest).into()).collect();
@@ -198,7 +208,7 @@ impl Churn {
         }
         let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let owner = 1 << 62 | (nanos as u64 & ((1 << 61) - 1));
-        let mut churn = Self { client, grants, pool, seed: population.seed, owner, now };
+        let mut churn = Self { options, grants, pool, seed: population.seed, owner, now };
         churn.revoke_some().await?;
         Ok(churn)
     }
@@ -217,26 +227,35 @@ impl Churn {
     }
 
     async fn revoke_some(&mut self) -> Result<(), String> {
+        let options = Options { connections: 1, ..self.options.clone() };
+        let client = Client::connect(options).await.map_err(|error| error.to_string())?;
+        let room = Arc::new(Semaphore::new(CHANGES_BEFORE));
         let mut tasks = JoinSet::new();
         for (made, new) in (0..REVOKED_BEFORE).filter_map(|_| self.make()).collect::<Vec<_>>() {
-            let (client, pool) = (self.client.clone(), self.pool.clone());
+            let (client, pool, room) = (client.clone(), self.pool.clone(), room.clone());
             tasks.spawn(async move {
-                client.register(&new).await.map_err(|error| error.to_string())?;
-                client.revoke(Revoke::Token(new.token)).await.map_err(|error| error.to_string())?;
+                let _permit = room.acquire().await;
+                register(&client, &new).await?;
+                revoke(&client, new.token).await?;
                 pool.went(made);
                 Ok(())
             });
         }
         while let Some(joined) = tasks.join_next().await {
-            joined.map_err(|error| error.to_string()).flatten().map_err(|why: String| {
-                format!("the caller {:?} cannot register and revoke: {why}", "issuer")
-            })?;
+            joined
+                .map_err(|error| error.to_string())
+                .flatten()
+                .map_err(|why: String| format!("the caller {:?} cannot register and revoke: {why}", "issuer"))?;
         }
         Ok(())
     }
 
     /// Makes `rate` changes per second until told to stop.
-    pub async fn run(mut self, rate: f64, stop: Arc<AtomicBool>) -> Churned {
+    ///
+    /// # Errors
+    /// The server cannot be reached.
+    pub async fn run(mut self, rate: f64, stop: Arc<AtomicBool>) -> Result<Churned, String> {
+        let client = Client::connect(self.options.clone()).await.map_err(|error| error.to_string())?;
         let started = Instant::now();
         let mut churned = Churned {
             registered: 0,
@@ -276,8 +295,11 @@ impl Churn {
                 // Half of the changes take away what the other half brought.
                 let leaving = if ready && begun % 2 == 0 { resting.pop_front() } else { None };
                 match leaving {
-                    Some((_, made)) => self.begin_revocation(made, permit, &mut tasks),
-                    None => self.begin_registration(permit, &mut tasks),
+                    Some((_, made)) => begin_revocation(&client, made, permit, &mut tasks),
+                    None => {
+                        let Some((made, new)) = self.make() else { break };
+                        begin_registration(&client, made, new, permit, &mut tasks);
+                    }
                 }
             }
         }
@@ -285,28 +307,57 @@ impl Churn {
         while let Some(done) = tasks.join_next().await {
             churned.take(done, &self.pool, &mut live);
         }
-        churned
+        Ok(churned)
     }
+}
 
-    fn begin_registration(&mut self, permit: tokio::sync::OwnedSemaphorePermit, tasks: &mut JoinSet<Done>) {
-        let Some((made, new)) = self.make() else { return };
-        let client = self.client.clone();
-        tasks.spawn(async move {
-            let asked = Instant::now();
-            let outcome = client.register(&new).await;
-            drop(permit);
-            Done { made, what: Change::Came, outcome: outcome.map(drop).map_err(|it| it.to_string()), asked }
-        });
+fn begin_registration(
+    client: &Client,
+    made: Made,
+    new: NewToken,
+    permit: OwnedSemaphorePermit,
+    tasks: &mut JoinSet<Done>,
+) {
+    let client = client.clone();
+    tasks.spawn(async move {
+        let asked = Instant::now();
+        let outcome = register(&client, &new).await;
+        drop(permit);
+        Done { made, what: Change::Came, outcome, asked }
+    });
+}
+
+fn begin_revocation(client: &Client, made: Made, permit: OwnedSemaphorePermit, tasks: &mut JoinSet<Done>) {
+    let client = client.clone();
+    tasks.spawn(async move {
+        let asked = Instant::now();
+        let outcome = revoke(&client, TokenDigest::from_bytes(made.digest).into()).await;
+        drop(permit);
+        Done { made, what: Change::Went, outcome, asked }
+    });
+}
+
+/// Registers; a server that has no room at the moment is asked again.
+async fn register(client: &Client, new: &NewToken) -> Result<(), String> {
+    let mut tries = 0;
+    loop {
+        match client.register(new).await {
+            Err(Error::Overloaded) if tries < BUSY_TRIES => tries += 1,
+            other => return other.map(drop).map_err(|error| error.to_string()),
+        }
+        tokio::time::sleep(BUSY_PAUSE).await;
     }
+}
 
-    fn begin_revocation(&self, made: Made, permit: tokio::sync::OwnedSemaphorePermit, tasks: &mut JoinSet<Done>) {
-        let client = self.client.clone();
-        tasks.spawn(async move {
-            let asked = Instant::now();
-            let outcome = client.revoke(Revoke::Token(TokenDigest::from_bytes(made.digest).into())).await;
-            drop(permit);
-            Done { made, what: Change::Went, outcome: outcome.map(drop).map_err(|it| it.to_string()), asked }
-        });
+/// Revokes, in the same way.
+async fn revoke(client: &Client, token: Known) -> Result<(), String> {
+    let mut tries = 0;
+    loop {
+        match client.revoke(Revoke::Token(token)).await {
+            Err(Error::Overloaded) if tries < BUSY_TRIES => tries += 1,
+            other => return other.map(drop).map_err(|error| error.to_string()),
+        }
+        tokio::time::sleep(BUSY_PAUSE).await;
     }
 }
 
@@ -323,12 +374,7 @@ struct Done {
 }
 
 impl Churned {
-    fn take(
-        &mut self,
-        done: Result<Done, tokio::task::JoinError>,
-        pool: &Pool,
-        live: &mut VecDeque<(Instant, Made)>,
-    ) {
+    fn take(&mut self, done: Result<Done, tokio::task::JoinError>, pool: &Pool, live: &mut VecDeque<(Instant, Made)>) {
         let Ok(Done { made, what, outcome, asked }) = done else {
             self.failed += 1;
             return;

@@ -23,10 +23,13 @@ pub struct Written {
 pub fn write(path: &Path, seed: u64, tokens: u64, now: Timestamp) -> Result<Written, String> {
     let failed = |error: std::io::Error| format!("{}: {error}", path.display());
     let mut written = Written { lines: 0, bytes: 0 };
-    let mut out: BufWriter<Box<dyn Write>> = BufWriter::with_capacity(1 << 20, match path.to_str() {
-        Some("-") => Box::new(std::io::stdout().lock()),
-        _ => Box::new(File::create(path).map_err(failed)?),
-    });
+    let mut out: BufWriter<Box<dyn Write>> = BufWriter::with_capacity(
+        1 << 20,
+        match path.to_str() {
+            Some("-") => Box::new(std::io::stdout().lock()),
+            _ => Box::new(File::create(path).map_err(failed)?),
+        },
+    );
     for line in samples::all(seed, tokens, now) {
         let json = line.to_json();
         out.write_all(json.as_bytes()).and_then(|()| out.write_all(b"\n")).map_err(failed)?;

@@ -129,14 +129,8 @@ pub fn run(peer: Peer<'_>, questions: Questions, load: &Load) -> Result<Report, 
             Workload::new(population, pool, (asking, popularity, mix), seed, worker)
         })
         .collect::<Result<_, _>>()?;
-    let setup = Setup {
-        plan: load.plan.clone(),
-        driver: peer.driver.clone(),
-        share: load.share,
-        batch,
-        seed,
-        core: load.core,
-    };
+    let setup =
+        Setup { plan: load.plan.clone(), driver: peer.driver.clone(), share: load.share, batch, seed, core: load.core };
     let stop = Arc::new(AtomicBool::new(false));
     let churning = match (load.churn, peer.churn) {
         (Some(rate), Some(churn)) => {
@@ -153,7 +147,7 @@ pub fn run(peer: Peer<'_>, questions: Questions, load: &Load) -> Result<Report, 
     let ran = engine::run(&setup, workloads, &mut watcher);
     stop.store(true, Ordering::Release);
     let churned = churning.map(|thread| thread.join().map_err(|_| "the thread of the changes panicked".to_owned()));
-    let churned = churned.transpose()?;
+    let churned = churned.transpose()?.transpose()?;
     let conditions = conditions(&peer.driver, &peer.population, questions, load, peer.about);
     Ok(result(ran?, load, (machine, began, conditions), &watcher, churned))
 }

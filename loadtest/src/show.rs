@@ -14,7 +14,11 @@ pub const DURATION_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// Not a number, not more than 0, or beyond [`RATE_MAX`].
 pub fn parse_rate(text: &str) -> Result<f64, String> {
     let rate = parse_number(text.strip_suffix("/s").unwrap_or(text))?;
-    if rate > 0.0 && rate <= RATE_MAX { Ok(rate) } else { Err(format!("{text} is no rate between 0 and 1G per second")) }
+    if rate > 0.0 && rate <= RATE_MAX {
+        Ok(rate)
+    } else {
+        Err(format!("{text} is no rate between 0 and 1G per second"))
+    }
 }
 
 /// `50`, `20k`, `1.5M`.

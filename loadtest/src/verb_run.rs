@@ -225,9 +225,8 @@ pub fn fixed_page(path: &str, population: &Arc<Population>) -> Page {
 }
 
 fn save(options: &Run, report: &Report) -> Result<(), String> {
-    let write = |path: &Path, text: &str| {
-        std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
-    };
+    let write =
+        |path: &Path, text: &str| std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()));
     if let Some(path) = &options.json {
         let text = serde_json::to_string_pretty(report).map_err(|error| error.to_string())?;
         write(path, &text)?;
@@ -236,7 +235,7 @@ fn save(options: &Run, report: &Report) -> Result<(), String> {
         write(path, &report.hgrm)?;
     }
     if let Some(path) = &options.html {
-        let _ = path;
+        write(path, &crate::report::html::page(&[report]))?;
     }
     Ok(())
 }

@@ -77,7 +77,11 @@ impl FromStr for Mix {
                 _ => return Err(wrong()),
             }
         }
-        if mix.hit + mix.unknown + mix.expired + mix.revoked + mix.denied > 0.0 { Ok(mix) } else { Err("an empty mix".into()) }
+        if mix.hit + mix.unknown + mix.expired + mix.revoked + mix.denied > 0.0 {
+            Ok(mix)
+        } else {
+            Err("an empty mix".into())
+        }
     }
 }
 

@@ -251,7 +251,9 @@ mod tests {
         }
         let (found, body_at) = head(text).unwrap().unwrap();
         assert_eq!((found.status, found.length, found.closes, body_at), (200, 3, false, text.len() - 3));
-        for wrong in ["HTTP/1.1 200 OK\r\n\r\n", "SSH-2.0\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"] {
+        for wrong in
+            ["HTTP/1.1 200 OK\r\n\r\n", "SSH-2.0\r\n\r\n", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"]
+        {
             assert!(head(wrong.as_bytes()).is_err(), "{wrong}");
         }
     }

@@ -56,9 +56,7 @@ impl Asker for Ours {
             let said = match question.ask {
                 Ask::Introspect => self.client.introspect(token).await.map(|verdict| match verdict {
                     Verdict::Inactive => Said::Inactive,
-                    Verdict::Active(it) => {
-                        Said::Active { expiry: it.times.expiry.raw(), owner: owner_of(&it.subject) }
-                    }
+                    Verdict::Active(it) => Said::Active { expiry: it.times.expiry.raw(), owner: owner_of(&it.subject) },
                 }),
                 Ask::Check { scope, place } => {
                     let scope = self.population.scopes.get(usize::from(scope)).copied().unwrap_or("no:scope");

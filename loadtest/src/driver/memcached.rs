@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::redis::{found, number, split_line, value_of, VALUE_BYTES};
+use super::redis::{VALUE_BYTES, found, number, split_line, value_of};
 use super::tcp::Tcp;
 use super::{Codec, Driver, Local, Opened, Share};
 use crate::population::Population;
@@ -95,7 +95,8 @@ impl Codec for MemcachedCodec {
                 if id == FOUND_LAST || (last && !found_key) {
                     return Err("a value that nobody asked for".to_owned());
                 }
-                answers.push((id, if found_key { found(value.get(..length).unwrap_or_default()) } else { Said::Missing }));
+                answers
+                    .push((id, if found_key { found(value.get(..length).unwrap_or_default()) } else { Said::Missing }));
                 if last {
                     // `END` has to find it.
                     front.0 = FOUND_LAST;

@@ -230,4 +230,3 @@ pub async fn resolve(dial: &Dial, population: &Population) -> Result<Naming, Str
 
 /// How many bytes a question and the right answer to it have: what an echo has to carry to be comparable.
 pub const CHECK_BYTES: (usize, usize) = (44, 16);
-

@@ -165,7 +165,8 @@ mod tests {
         for end in 0..=bytes.len() {
             from += codec.take(&bytes[from..end], &mut answers).unwrap();
         }
-        let wanted = [(5, Said::Found { mark: mark(&[1; 32]) }), (6, Said::Missing), (7, Said::Refused(Refused::Other))];
+        let wanted =
+            [(5, Said::Found { mark: mark(&[1; 32]) }), (6, Said::Missing), (7, Said::Refused(Refused::Other))];
         assert_eq!((answers.as_slice(), from), (wanted.as_slice(), bytes.len()));
         assert!(codec.take(b"$-1\r\n", &mut answers).is_err());
     }

@@ -42,7 +42,8 @@ impl Tcp {
                 return Ok((Box::new(reader) as Box<_>, Box::new(writer) as Box<_>));
             };
             let name = ServerName::try_from(name.clone()).map_err(|error| failed(&error))?;
-            let stream = TlsConnector::from(config.clone()).connect(name, stream).await.map_err(|error| failed(&error))?;
+            let stream =
+                TlsConnector::from(config.clone()).connect(name, stream).await.map_err(|error| failed(&error))?;
             let (reader, writer) = tokio::io::split(stream);
             Ok((Box::new(reader) as Box<_>, Box::new(writer) as Box<_>))
         };

@@ -225,13 +225,7 @@ pub(crate) trait Seat {
 }
 
 /// The work of one worker, from the first question to the last answer.
-async fn work(
-    setup: &Setup,
-    opened: Opened,
-    workload: Workload,
-    due: Option<Due>,
-    live: Live,
-) -> Result<Ran, String> {
+async fn work(setup: &Setup, opened: Opened, workload: Workload, due: Option<Due>, live: Live) -> Result<Ran, String> {
     // A group of questions in one request is a batch at least.
     let batch = setup.batch.max(setup.driver.group());
     let worker = Rc::new(Worker {

@@ -10,6 +10,10 @@ use crate::machine::Machine;
 
 /// Percentile by percentile, for other tools.
 pub mod hgrm;
+/// One page with everything on it.
+pub mod html;
+/// Lines in SVG.
+pub mod plot;
 /// For people at a terminal.
 pub mod table;
 

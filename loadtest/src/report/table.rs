@@ -41,7 +41,11 @@ fn write(out: &mut String, report: &Report) -> std::fmt::Result {
         row("uncorrected, from sent", &report.uncorrected)?;
     }
     if report.stages.len() > 1 {
-        writeln!(out, "\n{:>12}{:>12}{:>10}{:>10}{:>10}{:>10}", "wanted/s", "answered/s", "p50", "p99", "p99.9", "max")?;
+        writeln!(
+            out,
+            "\n{:>12}{:>12}{:>10}{:>10}{:>10}{:>10}",
+            "wanted/s", "answered/s", "p50", "p99", "p99.9", "max"
+        )?;
         for stage in &report.stages {
             let it = &stage.latency;
             let cells = [it.p50, it.p99, it.p999, it.max].map(|ns| format!("{:>10}", nanos(ns as f64)));
