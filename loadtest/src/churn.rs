@@ -53,9 +53,6 @@ const GRANTS: usize = 64;
 /// Tokens that are registered and revoked before a run, so that there is something revoked to ask about.
 const REVOKED_BEFORE: usize = 256;
 
-/// How long a registered token would live.
-const LIFE_SECONDS: u32 = 86_400;
-
 /// A token that was made here.
 #[derive(Clone, Copy, Debug)]
 pub struct Made {
@@ -65,16 +62,15 @@ pub struct Made {
     pub origin: Origin,
     /// The token whose grant it has: it can do what that one can.
     twin: Token,
-    expiry: u32,
 }
 
 impl Made {
     /// A question about it while it is live.
     pub fn question(&self, check: bool) -> Question {
-        let Token { scope, place, owner, .. } = self.twin;
+        let Token { scope, place, owner, expiry, .. } = self.twin;
         let (ask, verdict) =
             if check { (Ask::Check { scope, place }, Right::Allowed) } else { (Ask::Introspect, Right::Active) };
-        let expect = Expect { verdict, expiry: self.expiry, owner, mark: mark(&self.digest) };
+        let expect = Expect { verdict, expiry, owner, mark: mark(&self.digest) };
         Question { digest: self.digest, origin: self.origin, ask, expect }
     }
 }
@@ -220,9 +216,9 @@ impl Churn {
         let origin = Origin { owner: self.owner, number: 0 };
         let string = samples::token_string(self.seed, origin.owner, origin.number);
         let token = TokenDigest::of(string.as_bytes());
-        let expiry = self.now.plus(LIFE_SECONDS);
-        let times = TokenTimes { issued: self.now, not_before: self.now, expiry: Expiry::At(expiry) };
-        let made = Made { digest: *token.as_bytes(), origin, twin, expiry: expiry.raw().min(twin.expiry) };
+        // It ends with its twin, which ends no later than their grant does.
+        let times = TokenTimes { issued: self.now, not_before: self.now, expiry: Expiry::from_raw(twin.expiry) };
+        let made = Made { digest: *token.as_bytes(), origin, twin };
         Some((made, NewToken { token: token.into(), grant, times, confirmation: None, audience: None }))
     }
 
@@ -250,11 +246,31 @@ impl Churn {
         Ok(())
     }
 
+    /// Registers `count` tokens, then revokes them one after the other; how long each revocation took to its receipt.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub async fn revoke_one_by_one(&mut self, count: usize) -> Result<Vec<Duration>, String> {
+        let client = Client::connect(self.options.clone()).await.map_err(|error| error.to_string())?;
+        let new: Vec<(Made, NewToken)> = (0..count).filter_map(|_| self.make()).collect();
+        for (_, new) in &new {
+            register(&client, new).await?;
+        }
+        let mut took = Vec::with_capacity(count);
+        for (made, new) in new {
+            let asked = Instant::now();
+            revoke(&client, new.token).await?;
+            took.push(asked.elapsed());
+            self.pool.went(made);
+        }
+        Ok(took)
+    }
+
     /// Makes `rate` changes per second until told to stop.
     ///
     /// # Errors
     /// The server cannot be reached.
-    pub async fn run(mut self, rate: f64, stop: Arc<AtomicBool>) -> Result<Churned, String> {
+    pub async fn run(&mut self, rate: f64, stop: Arc<AtomicBool>) -> Result<Churned, String> {
         let client = Client::connect(self.options.clone()).await.map_err(|error| error.to_string())?;
         let started = Instant::now();
         let mut churned = Churned {

@@ -48,6 +48,8 @@ mod show;
 mod target;
 /// `loadtest run`.
 mod verb_run;
+/// `loadtest versus`.
+mod versus;
 /// Which questions.
 mod workload;
 /// Zipf's law.
@@ -84,6 +86,7 @@ fn main() -> ExitCode {
 fn run(verb: Verb) -> Result<u8, String> {
     match verb {
         Verb::Run(options) => verb_run::run(&options),
+        Verb::Versus(options) => versus::run(&options),
         Verb::Compare { a, b } => {
             print!("{}", compare::text(&report::read(&a)?, &report::read(&b)?));
             Ok(0)

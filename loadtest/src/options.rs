@@ -27,6 +27,7 @@ Examples:
   loadtest run --target-dev ~/dev/dev.json --rate 20k --ask introspect --churn 1k --json a.json --html a.html
   loadtest run --rate 10k --assert 'p99<500us' --assert 'errors==0'     exit code 99 if not
   loadtest compare a.json b.json
+  loadtest versus                                everything beside everything, about ten minutes
   loadtest generate --tokens 10M --seed 7 -o tokens.jsonl
 
 Exit codes: 0 done, 1 it failed or answers were wrong, 2 wrong command line, 99 an assertion was not met.";
@@ -36,6 +37,8 @@ Exit codes: 0 done, 1 it failed or answers were wrong, 2 wrong command line, 99 
 pub enum Verb {
     /// Put load on a server and measure.
     Run(Box<Run>),
+    /// Our server and its peers side by side, and the table of goals.
+    Versus(Versus),
     /// Two results side by side.
     Compare {
         /// A result.
@@ -211,4 +214,48 @@ pub enum DriverName {
     Memcached,
     /// A fixed page over HTTP/1.1.
     Http,
+}
+
+/// Our server and its peers side by side.
+#[derive(Args, Debug)]
+pub struct Versus {
+    /// Tokens in every server.
+    #[arg(long, value_parser = parse_count, default_value = "1M")]
+    pub tokens: u64,
+    /// How often everything is measured, in turn.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub rounds: u16,
+    /// How long a cell is recorded.
+    #[arg(long, value_parser = parse_duration, default_value = "3s")]
+    pub duration: Duration,
+    /// How long it is asked before that.
+    #[arg(long, value_parser = parse_duration, default_value = "1s")]
+    pub warm_up: Duration,
+    /// Only prove that it runs: few tokens, one round, no figure worth anything.
+    #[arg(long)]
+    pub short: bool,
+    /// Core of the servers.
+    #[arg(long, default_value_t = 0)]
+    pub server_core: usize,
+    /// Core of the generator.
+    #[arg(long, default_value_t = 1)]
+    pub core: usize,
+    /// Where data and peers are kept. Default: a temporary directory.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub directory: Option<PathBuf>,
+    /// Another executable of our server than this one.
+    #[arg(long, value_name = "FILE")]
+    pub server_binary: Option<PathBuf>,
+    /// A directory where npm has installed oidc-provider.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub oidc_provider: Option<PathBuf>,
+    /// For all that is drawn.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Where the result goes.
+    #[arg(long, value_name = "FILE", default_value = "versus.json")]
+    pub json: PathBuf,
+    /// Where the page goes.
+    #[arg(long, value_name = "FILE", default_value = "versus.html")]
+    pub html: PathBuf,
 }

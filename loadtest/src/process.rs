@@ -63,6 +63,23 @@ impl Spawned {
         self.child.id()
     }
 
+    /// Stops it where it is, so that it takes nothing from the one that is measured.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        // It is our own child and not waited for yet, so the number is still its own.
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
     /// Waits until `ready` says so.
     ///
     /// # Errors
@@ -79,16 +96,16 @@ impl Spawned {
             if began.elapsed() > within {
                 return Err(format!("{} is not ready after {} s: {}", self.name, within.as_secs(), last_lines(log)));
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 }
 
 impl Drop for Spawned {
     fn drop(&mut self) {
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, Signal::TERM);
-        }
+        self.signal(Signal::TERM);
+        // Nobody hears a signal while stopped.
+        self.thaw();
         let began = Instant::now();
         while began.elapsed() < ENDS_WITHIN {
             if !matches!(self.child.try_wait(), Ok(None)) {

@@ -245,13 +245,8 @@ pub struct Ledger {
 
 impl Ledger {
     /// How many are in flight.
-    pub fn len(&self) -> usize {
+    pub fn in_flight(&self) -> usize {
         self.rows.len() - self.free.len()
-    }
-
-    /// Whether none is.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// A question goes out; its number.
@@ -330,6 +325,6 @@ mod tests {
         let ids: Vec<u32> = (0..3).map(|_| ledger.open(asked)).collect();
         assert_eq!(ids, [0, 1, 2]);
         assert!(ledger.close(1).is_some() && ledger.close(1).is_none() && ledger.close(9).is_none());
-        assert_eq!((ledger.len(), ledger.open(asked)), (2, 1));
+        assert_eq!((ledger.in_flight(), ledger.open(asked)), (2, 1));
     }
 }

@@ -133,7 +133,7 @@ pub fn run(peer: Peer<'_>, questions: Questions, load: &Load) -> Result<Report, 
         Setup { plan: load.plan.clone(), driver: peer.driver.clone(), share: load.share, batch, seed, core: load.core };
     let stop = Arc::new(AtomicBool::new(false));
     let churning = match (load.churn, peer.churn) {
-        (Some(rate), Some(churn)) => {
+        (Some(rate), Some(mut churn)) => {
             let stop = stop.clone();
             let runtime = crate::runtime()?;
             Some(std::thread::spawn(move || runtime.block_on(churn.run(rate, stop))))
@@ -302,7 +302,7 @@ fn judge(report: &mut Report, load: &Load) {
                 nanos(lateness.p99 as f64)
             ));
         }
-        if totals.unsent > 0 {
+        if totals.unsent * 1_000 > totals.asked {
             warnings.push(format!(
                 "{} questions were never sent, because as many as may be were in flight: the rate is beyond the server. \
                  Their latencies, which would be the longest, are missing",

@@ -30,7 +30,8 @@ pub struct Start {
 pub struct Server {
     /// How it is reached.
     pub target: Target,
-    spawned: Spawned,
+    /// Its process.
+    pub spawned: Spawned,
 }
 
 impl Server {

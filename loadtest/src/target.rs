@@ -13,8 +13,6 @@ pub struct Target {
     pub quic: SocketAddr,
     /// TCP address of the HTTPS door.
     pub https: SocketAddr,
-    /// TCP address of /metrics.
-    pub admin: SocketAddr,
     /// The name in its certificate.
     pub server_name: String,
     /// The authority of all certificates, PEM.
@@ -64,7 +62,6 @@ impl Target {
         Ok(Self {
             quic: file.quic,
             https: file.https,
-            admin: file.admin,
             server_name: file.server_name.clone(),
             ca_pem: read(&file.ca_file)?,
             asker: caller("api")?,

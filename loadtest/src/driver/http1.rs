@@ -36,6 +36,8 @@ pub struct Page {
 pub enum Reading {
     /// RFC 7662: `active`, `exp`, `sub`, and our own decision.
     Introspection,
+    /// Somebody else's introspection: `active` has to be true, its other facts are not ours.
+    Active,
     /// A fixed page: any 200 is right.
     Fixed,
 }
@@ -45,7 +47,7 @@ pub enum Reading {
 pub enum Strings {
     /// From the numbers of the sample data.
     Samples,
-    /// One that is always the same: whoever reads it takes any.
+    /// Always the same one, for a server that has only that.
     Same(String),
 }
 
@@ -113,6 +115,8 @@ impl Page {
             return Said::Refused(Refused::Other);
         };
         match (value["active"].as_bool(), checks) {
+            (Some(true), _) if self.reading == Reading::Active => Said::Same,
+            (Some(false), _) if self.reading == Reading::Active => Said::Refused(Refused::Other),
             (Some(false), _) => Said::Inactive,
             (Some(true), true) => match value["tokenscope_decision"]["allowed"].as_bool() {
                 Some(true) => Said::Allowed,

@@ -18,6 +18,7 @@ use crate::target::Target;
 const RESOLVED_AT_ONCE: usize = 512;
 
 /// What scopes and places are called on the wire.
+#[derive(Clone)]
 pub enum Naming {
     /// By numbers, for this epoch.
     Numbers {
@@ -227,6 +228,3 @@ pub async fn resolve(dial: &Dial, population: &Population) -> Result<Naming, Str
     let scopes = scopes.iter().map(|number| u8::try_from(*number).unwrap_or(u8::MAX)).collect();
     Ok(Naming::Numbers { scopes, places: places.to_vec() })
 }
-
-/// How many bytes a question and the right answer to it have: what an echo has to carry to be comparable.
-pub const CHECK_BYTES: (usize, usize) = (44, 16);

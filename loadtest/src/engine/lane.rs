@@ -47,7 +47,7 @@ impl Shared {
     }
 
     pub(super) fn in_flight(&self) -> usize {
-        self.ledger.borrow().len()
+        self.ledger.borrow().in_flight()
     }
 
     /// Writes questions into the output, in groups.
