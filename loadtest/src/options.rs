@@ -24,6 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   loadtest run --rate 50k                        a server of its own, 50,000 questions per second, open loop
   loadtest run --closed --connections 4 --in-flight 1024
+  loadtest run --sweep --duration 5s --html sweep.html   latency against rate up to the knee
   loadtest run --target-dev ~/dev/dev.json --rate 20k --ask introspect --churn 1k --json a.json --html a.html
   loadtest run --rate 10k --assert 'p99<500us' --assert 'errors==0'     exit code 99 if not
   loadtest compare a.json b.json
@@ -128,6 +129,10 @@ pub struct Run {
     /// Closed loop: always as many in flight as there is room for. Hides every pause of the server.
     #[arg(long)]
     pub closed: bool,
+    /// Find out by a short closed loop how much the peer takes, then ask 10, 25, 50, 70, 80, 90, 95 and 110 % of that, open
+    /// loop, each for --duration.
+    #[arg(long, conflicts_with_all = ["rate", "stage", "closed"])]
+    pub sweep: bool,
     /// How the moments of an open loop lie.
     #[arg(long, value_enum, default_value_t = Arrivals::Poisson)]
     pub arrivals: Arrivals,

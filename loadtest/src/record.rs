@@ -177,7 +177,7 @@ impl Recorder {
             *answers += 1;
             self.counts.right += 1;
         }
-        while self.series.len() as u64 + 1 <= now / self.interval_ns {
+        while (self.series.len() as u64) < now / self.interval_ns {
             self.turn();
         }
         self.now.answered += 1;

@@ -52,12 +52,14 @@ pub fn run(options: &Run) -> Result<u8, String> {
 
 fn load(options: &Run) -> Result<Load, String> {
     let lasts = options.duration;
-    let (mode, stages) = match (options.closed, options.rate, options.stage.as_slice()) {
+    let (mode, stages) = match (options.closed || options.sweep, options.rate, options.stage.as_slice()) {
         (true, _, _) => (Mode::Closed, vec![Stage { rate: 1.0, lasts }]),
         (false, Some(rate), _) => (Mode::Open(options.arrivals), vec![Stage { rate, lasts }]),
         (false, None, stages @ [_, ..]) => (Mode::Open(options.arrivals), stages.to_vec()),
         (false, None, []) => {
-            return Err("say how fast: --rate 20k, or --stage 10k:5s --stage 20k:5s, or --closed".to_owned());
+            return Err(
+                "say how fast: --rate 20k, or --stage 10k:5s --stage 20k:5s, or --sweep, or --closed".to_owned()
+            );
         }
     };
     let share = Share {
@@ -77,6 +79,39 @@ fn load(options: &Run) -> Result<Load, String> {
         churn: options.churn,
         quiet: options.quiet,
     })
+}
+
+/// How long all of it takes, about.
+fn lasts(options: &Run, load: &Load) -> Duration {
+    let times = if options.sweep { SWEEP.len() as u32 + 1 } else { 1 };
+    Duration::from_nanos(load.plan.lasts_ns()) * times
+}
+
+/// Shares of the knee that a sweep asks for.
+const SWEEP: [f64; 8] = [0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 1.1];
+
+/// How long a sweep looks for the knee.
+const KNEE: Duration = Duration::from_secs(2);
+
+/// Runs; a sweep looks first how much the peer takes, and asks shares of that then.
+fn ask(options: &Run, load: &Load, peer: Peer<'_>, questions: Questions) -> Result<Report, String> {
+    if !options.sweep {
+        return go(peer, questions, load);
+    }
+    let stage = Stage { rate: 1.0, lasts: KNEE };
+    let plan = Plan { warm_up: options.warm_up, stages: vec![stage], mode: Mode::Closed };
+    let closed = Load { plan, churn: None, ..load.clone() };
+    let Peer { driver, population, pool, churn, pid, about } = peer;
+    let first =
+        Peer { driver: driver.clone(), population: population.clone(), pool: pool.clone(), churn: None, pid, about };
+    let knee = go(first, questions, &closed)?.totals.rate;
+    if knee <= 0.0 {
+        return Err("nothing was answered, so there is no knee".to_owned());
+    }
+    eprintln!("the knee is near {}/s", crate::show::short(knee));
+    let stages = SWEEP.map(|share| Stage { rate: knee * share, lasts: options.duration }).to_vec();
+    let plan = Plan { warm_up: options.warm_up, stages, mode: Mode::Open(options.arrivals) };
+    go(Peer { driver, population, pool, churn, pid, about }, questions, &Load { plan, ..load.clone() })
 }
 
 fn questions(options: &Run, mix: Mix) -> Questions {
@@ -119,7 +154,7 @@ fn ours(options: &Run, load: &Load) -> Result<Report, String> {
 
 fn ask_ours(options: &Run, load: &Load, target: &Target, pid: Option<u32>) -> Result<Report, String> {
     let now = crate::run::now()?;
-    let population = crate::run::population(target, Duration::from_nanos(load.plan.lasts_ns()), now);
+    let population = crate::run::population(target, lasts(options, load), now);
     let (naming, pool, churn) = prepare(target, &population, options.ask, now)?;
     let driver: AnyDriver = match options.driver {
         DriverName::Client => Arc::new(Library::new(target.clone(), population.clone())),
@@ -137,7 +172,7 @@ fn ask_ours(options: &Run, load: &Load, target: &Target, pid: Option<u32>) -> Re
     let about = [("server's core".to_owned(), core)];
     let mix = options.mix.unwrap_or_default();
     let peer = Peer { driver, population, pool, churn: Some(churn), pid, about: &about };
-    go(peer, questions(options, mix), load)
+    ask(options, load, peer, questions(options, mix))
 }
 
 /// The HTTPS door of a Tokenscope server.
@@ -166,7 +201,7 @@ pub fn free_population(tokens: u64, seed: u64, now: Timestamp, lasts: Duration) 
 /// A peer, or nothing at all.
 fn theirs(options: &Run, load: &Load) -> Result<Report, String> {
     let now = crate::run::now()?;
-    let population = free_population(options.tokens, options.seed, now, Duration::from_nanos(load.plan.lasts_ns()));
+    let population = free_population(options.tokens, options.seed, now, lasts(options, load));
     let address = || {
         let address = options.address.ok_or("say where the peer is: --address 127.0.0.1:PORT")?;
         loopback(address)
@@ -209,7 +244,7 @@ fn theirs(options: &Run, load: &Load) -> Result<Report, String> {
     let mix = options.mix.unwrap_or(Mix { revoked: 0.0, ..Mix::default() });
     let pool = Arc::new(Pool::default());
     let peer = Peer { driver, population, pool, churn: None, pid: options.server_pid, about: &[] };
-    go(peer, questions(options, mix), load)
+    ask(options, load, peer, questions(options, mix))
 }
 
 /// A page that is the same for every question.

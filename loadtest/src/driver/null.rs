@@ -106,7 +106,7 @@ impl AsyncRead for Half {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let mut buffer = self.0.borrow_mut();
         buffer.reads += 1;
-        if buffer.reads % READS_AT_ONCE == 0 {
+        if buffer.reads.is_multiple_of(READS_AT_ONCE) {
             // A socket runs dry now and then; without that the worker would never get to look at the time.
             context.waker().wake_by_ref();
             return Poll::Pending;

@@ -20,6 +20,9 @@ pub const BATCH: usize = 1_000;
 /// Records and changes that are made one after the other.
 const SINGLES: usize = 300;
 
+/// Of those, before it is the other's turn.
+const AT_ONCE: usize = 20;
+
 /// A rate beyond anything, so that as many changes as may be are always in flight.
 const AS_MANY_AS_MAY_BE: f64 = 5e6;
 
@@ -42,10 +45,22 @@ pub struct Disk {
 /// The disk or the server refuses.
 pub fn measure(directory: &Path, mut churn: Churn, lasts: Duration) -> Result<Disk, String> {
     eprintln!("durable changes");
-    let (raw_single, raw_batched) = raw(&directory.join("raw"), lasts).map_err(|error| format!("raw file: {error}"))?;
+    let failed = |error: std::io::Error| format!("raw file: {error}");
+    let path = directory.join("raw");
     let runtime = crate::runtime()?;
-    let singles = runtime.block_on(churn.revoke_one_by_one(SINGLES))?;
-    let singles: Vec<f64> = singles.into_iter().map(|it| ns(it) as f64).collect();
+    let mut file = File::create(&path).map_err(failed)?;
+    let (mut singles, mut revokes) = (Vec::new(), Vec::new());
+    // In turn, so that whatever else the disk does at the time happens to both.
+    for _ in 0..SINGLES / AT_ONCE {
+        for _ in 0..AT_ONCE {
+            singles.push(append(&mut file, 1).map_err(failed)?);
+        }
+        let took = runtime.block_on(churn.revoke_one_by_one(AT_ONCE))?;
+        revokes.extend(took.into_iter().map(|it| ns(it) as f64));
+    }
+    let raw_batched = batched(&mut file, lasts).map_err(failed)?;
+    drop(file);
+    std::fs::remove_file(&path).map_err(failed)?;
     let stop = Arc::new(AtomicBool::new(false));
     let stopper = {
         let stop = stop.clone();
@@ -60,29 +75,25 @@ pub fn measure(directory: &Path, mut churn: Churn, lasts: Duration) -> Result<Di
         return Err(format!("{} changes failed: {}", churned.failed, churned.failure.unwrap_or_default()));
     }
     let changes = (churned.registered + churned.revoked) as f64 / churned.lasted.as_secs_f64();
-    Ok(Disk { raw_single, raw_batched, revoke_single: median(&singles), changes })
+    Ok(Disk { raw_single: median(&singles), raw_batched, revoke_single: median(&revokes), changes })
 }
 
-fn raw(path: &Path, lasts: Duration) -> std::io::Result<(f64, f64)> {
-    let mut file = File::create(path)?;
-    let record = [b'x'; RECORD_BYTES];
-    let mut singles = Vec::new();
-    for _ in 0..SINGLES {
-        let began = Instant::now();
-        file.write_all(&record)?;
-        file.sync_data()?;
-        singles.push(ns(began.elapsed()) as f64);
-    }
-    let batch = record.repeat(BATCH);
+/// Appends records and syncs; how long that took, in nanoseconds.
+fn append(file: &mut File, records: usize) -> std::io::Result<f64> {
+    let bytes = [b'x'; RECORD_BYTES].repeat(records);
+    let began = Instant::now();
+    file.write_all(&bytes)?;
+    file.sync_data()?;
+    Ok(ns(began.elapsed()) as f64)
+}
+
+/// Records per second, [`BATCH`] at a time.
+fn batched(file: &mut File, lasts: Duration) -> std::io::Result<f64> {
     let began = Instant::now();
     let mut written = 0;
     while began.elapsed() < lasts {
-        file.write_all(&batch)?;
-        file.sync_data()?;
+        append(file, BATCH)?;
         written += BATCH;
     }
-    let rate = written as f64 / began.elapsed().as_secs_f64();
-    drop(file);
-    std::fs::remove_file(path)?;
-    Ok((median(&singles), rate))
+    Ok(written as f64 / began.elapsed().as_secs_f64())
 }
