@@ -1,0 +1,265 @@
+//! `loadtest versus`: our server and its peers side by side on one machine, and the table of goals.
+//!
+//! Every server has core 0 and is frozen while another one is measured; the generator has core 1. The cells are run in
+//! turn, A B C … A B C …, five times or more, and every ratio is taken within one round: what the machine does to one
+//! of them in a minute it does to the other as well. The table shows the median of the rounds with the smallest and
+//! the largest.
+
+/// What is measured.
+mod cells;
+/// Appending to a file, and changes that are durable.
+mod disk;
+/// What is wanted of which ratio.
+mod goals;
+/// The page.
+mod page;
+/// Servers of others.
+mod peers;
+/// Ours and Redis, started again.
+mod restart;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::Machine;
+use crate::options::Versus;
+use crate::process::pin_thread;
+use crate::report::Report;
+use crate::run::{now, population, prepare};
+use crate::server::{Server, Start};
+use crate::workload::Asking;
+use cells::{Cell, Field};
+use goals::Row;
+use peers::Peers;
+
+/// What one cell measured, round by round.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Measured {
+    /// Right answers per second.
+    pub rate: Vec<f64>,
+    /// Right answers per second of the server's CPU time.
+    pub per_cpu_second: Vec<f64>,
+    /// Server CPU seconds per million right answers.
+    pub cpu_per_million: Vec<f64>,
+    /// Median latency in nanoseconds.
+    pub p50: Vec<f64>,
+    /// 99th percentile.
+    pub p99: Vec<f64>,
+    /// Share of its core that the generator used.
+    pub generator: Vec<f64>,
+    /// Errors of all rounds.
+    pub errors: u64,
+    /// Warnings of the last round.
+    pub warnings: Vec<String>,
+}
+
+impl Measured {
+    fn add(&mut self, report: &Report) {
+        self.rate.push(report.totals.rate);
+        self.per_cpu_second.push(report.cpu.answers_per_server_second.unwrap_or(f64::NAN));
+        self.cpu_per_million.push(report.cpu.server_seconds_per_million.unwrap_or(f64::NAN));
+        self.p50.push(report.latency.p50 as f64);
+        self.p99.push(report.latency.p99 as f64);
+        self.generator.push(report.cpu.generator);
+        self.errors += report.totals.errors;
+        self.warnings.clone_from(&report.warnings);
+        for trouble in &report.troubles {
+            self.warnings.push(trouble.clone());
+        }
+    }
+}
+
+/// Everything that came of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The version of this form.
+    pub format: u32,
+    /// When it began, in seconds since 1970.
+    pub began: u64,
+    /// Where it ran.
+    pub machine: Machine,
+    /// How: tokens, rounds, lengths, cores, versions of the peers.
+    pub conditions: BTreeMap<String, String>,
+    /// The table.
+    pub rows: Vec<Row>,
+    /// What each cell measured.
+    pub cells: BTreeMap<String, Measured>,
+    /// Peers that are missing, and how to install them.
+    pub missing: BTreeMap<String, String>,
+}
+
+/// Runs everything; the exit code.
+///
+/// # Errors
+/// Our own server or the echo cannot be measured.
+pub fn run(options: &Versus) -> Result<u8, String> {
+    let temporary = std::env::temp_dir().join(format!("tokenscope-versus-{}", std::process::id()));
+    let directory = options.directory.clone().unwrap_or_else(|| temporary.clone());
+    std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
+    let outcome = measure(options, &directory);
+    if options.directory.is_none() {
+        // It was made for this run alone.
+        let _ = std::fs::remove_dir_all(&temporary);
+    }
+    let outcome = outcome?;
+    print!("{}", page::text(&outcome));
+    let write =
+        |path: &PathBuf, text: &str| std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()));
+    write(&options.json, &serde_json::to_string_pretty(&outcome).map_err(|error| error.to_string())?)?;
+    write(&options.html, &page::html(&outcome))?;
+    eprintln!("written: {} and {}", options.json.display(), options.html.display());
+    let errors: u64 = outcome.cells.values().map(|cell| cell.errors).sum();
+    Ok(if errors == 0 { 0 } else { crate::FAILED })
+}
+
+/// Lengths and numbers, the short ones if only the running itself is to be proven.
+struct Extent {
+    tokens: u64,
+    rounds: usize,
+    duration: Duration,
+    warm_up: Duration,
+    cores: Option<(usize, usize)>,
+}
+
+impl Extent {
+    fn of(options: &Versus) -> Result<Self, String> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let pinned = (cores > 1).then_some((options.server_core, options.core));
+        if options.server_core == options.core {
+            return Err("the server and the generator need a core each".to_owned());
+        }
+        Ok(if options.short {
+            let ms = Duration::from_millis;
+            Self { tokens: 5_000, rounds: 1, duration: ms(300), warm_up: ms(100), cores: pinned }
+        } else {
+            Self {
+                tokens: options.tokens,
+                rounds: usize::from(options.rounds),
+                duration: options.duration,
+                warm_up: options.warm_up,
+                cores: pinned,
+            }
+        })
+    }
+}
+
+fn measure(options: &Versus, directory: &std::path::Path) -> Result<Outcome, String> {
+    let extent = Extent::of(options)?;
+    let began = now()?;
+    let machine = crate::machine::look();
+    if let Some((_, core)) = extent.cores {
+        // Every thread and process started from here on has this core, unless it is given another.
+        pin_thread(core)?;
+    }
+    let server_core = extent.cores.map(|(server, _)| server);
+    let start = Start {
+        directory: directory.join("ours"),
+        tokens: extent.tokens,
+        core: server_core,
+        binary: options.server_binary.clone(),
+    };
+    eprintln!("starting our server with {} tokens", extent.tokens);
+    let server = Server::start(&start)?;
+    let lasts = (extent.duration + extent.warm_up) * 40;
+    let all = population(&server.target, lasts, began);
+    let (naming, pool, churn) = prepare(&server.target, &all, Asking::Check, began)?;
+    eprintln!("starting peers");
+    let mut peers = Peers::start(directory, &server.target, &all, server_core, options)?;
+    let mut field = Field {
+        target: server.target.clone(),
+        population: all,
+        naming,
+        pool,
+        half_rate: None,
+        core: extent.cores.map(|(_, core)| core),
+        duration: extent.duration,
+        warm_up: extent.warm_up,
+        seed: options.seed,
+    };
+    let cells: Vec<Cell> = cells::all(&peers);
+    let mut measured: BTreeMap<String, Measured> = BTreeMap::new();
+    for round in 1..=extent.rounds {
+        // Tokens end while time passes.
+        let now = now()?;
+        field.population = population(&server.target, lasts, now);
+        for cell in &cells {
+            let name = cell.name();
+            eprintln!("round {round} of {}: {name}", extent.rounds);
+            let needs_churn = cell.needs_churn();
+            let changes = if needs_churn {
+                Some(prepare(&server.target, &field.population, Asking::Check, now)?.2)
+            } else {
+                None
+            };
+            peers.only(cell.server, &server.spawned);
+            let report = cells::run(cell, &field, &peers, &server, changes);
+            peers.thaw(&server.spawned);
+            let report = report.map_err(|why| format!("{name}: {why}"))?;
+            if name == cells::KNEE {
+                field.half_rate.get_or_insert(report.totals.rate / 2.0);
+            }
+            measured.entry(name).or_default().add(&report);
+        }
+    }
+    let disk = disk::measure(directory, churn, extent.duration)?;
+    let restarts = restart::measure(server, &start, &mut peers, &field, extent.rounds.min(3))?;
+    let rows = goals::rows(&measured, &peers, &disk, &restarts);
+    let mut conditions = peers.versions.clone();
+    let mut put = |name: &str, value: String| drop(conditions.insert(name.to_owned(), value));
+    put("tokens", extent.tokens.to_string());
+    put("tokens asked about", field.population.hits.len().to_string());
+    put("rounds", extent.rounds.to_string());
+    put("a cell lasts", format!("{:?} after {:?} of warm-up", extent.duration, extent.warm_up));
+    put("mix", "90 hit : 8 unknown : 2 revoked; uniform".to_owned());
+    let cores = extent.cores.map_or("not pinned: only one core".to_owned(), |(server, generator)| {
+        format!("server {server}, generator {generator}")
+    });
+    put("cores", cores);
+    put("short", options.short.to_string());
+    Ok(Outcome {
+        format: 1,
+        began: began.seconds(),
+        machine,
+        conditions,
+        rows,
+        cells: measured,
+        missing: peers.missing.clone(),
+    })
+}
+
+/// The middle one; the mean of the two middle ones if there is none.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted: Vec<f64> = values.iter().copied().filter(|it| it.is_finite()).collect();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        count if count % 2 == 1 => sorted[count / 2],
+        count => (sorted[count / 2 - 1] + sorted[count / 2]) / 2.0,
+    }
+}
+
+/// The smallest and the largest.
+pub fn extremes(values: &[f64]) -> (f64, f64) {
+    let finite = values.iter().copied().filter(|it| it.is_finite());
+    finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), it| (low.min(it), high.max(it)))
+}
+
+/// A population that several share.
+type Everybody = Arc<crate::population::Population>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert!(median(&[]).is_nan() && median(&[f64::NAN]).is_nan());
+        assert_eq!(extremes(&[3.0, f64::NAN, 1.0]), (1.0, 3.0));
+    }
+}
