@@ -16,7 +16,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ("tally", &[]),
     // First floor: they do not know each other.
     ("index", &["domain"]),
-    ("journal", &["domain"]),
+    ("journal", &["domain", "disk"]),
     ("snapshot", &["domain", "disk"]),
     ("wire", &["domain"]),
     // Second and third floor.
@@ -46,7 +46,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
             "client", "server", "import", "config", "daemon",
         ],
     ),
-    ("dev", &["domain", "import", "samples", "cli"]),
+    ("dev", &["domain", "disk", "import", "samples", "cli"]),
     ("demo", &["domain", "import", "samples", "metrics", "cli", "dev"]),
     // Workshop.
     ("testing", &["domain", "index", "journal", "store", "service"]),
@@ -78,7 +78,7 @@ const CRATES: [(&str, &[&str]); 32] = [
     ("rcgen", &["certs"]),
     ("redb", &["journal"]),
     ("rkyv", &["snapshot"]),
-    ("rustix", &["clock", "daemon", "demo"]),
+    ("rustix", &["clock", "daemon", "demo", "disk"]),
     ("rustls", &["certs", "cli", "client", "config", "daemon", "server"]),
     ("serde", &["cli", "config", "dev", "import", "server"]),
     ("serde_json", &["cli", "demo", "dev", "import", "server"]),
