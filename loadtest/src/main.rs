@@ -6,53 +6,53 @@
 //!
 //! Exit codes: 0 done, 1 it failed or answers were wrong, 2 wrong command line, 99 an assertion was not met.
 
-/// Conditions a run has to meet.
+// Conditions a run has to meet.
 mod assertion;
-/// Tokens that come and go.
+// Tokens that come and go.
 mod churn;
-/// Two results side by side.
+// Two results side by side.
 mod compare;
-/// How questions travel.
+// How questions travel.
 mod driver;
-/// A QUIC server that does nothing.
+// A QUIC server that does nothing.
 mod echo_server;
-/// Workers, lanes, pacing.
+// Workers, lanes, pacing.
 mod engine;
-/// Data sets.
+// Data sets.
 mod generate;
-/// What is seen while a run lasts.
+// What is seen while a run lasts.
 mod live;
-/// Where it ran.
+// Where it ran.
 mod machine;
-/// The command line.
+// The command line.
 mod options;
-/// The tokens there are.
+// The tokens there are.
 mod population;
-/// Processes and cores.
+// Processes and cores.
 mod process;
-/// A question and its answer.
+// A question and its answer.
 mod question;
-/// What is written down.
+// What is written down.
 mod record;
-/// What came of it.
+// What came of it.
 mod report;
-/// One run.
+// One run.
 mod run;
-/// When.
+// When.
 mod schedule;
-/// A Tokenscope server of our own.
+// A Tokenscope server of our own.
 mod server;
-/// Numbers and words.
+// Numbers and words.
 mod show;
-/// Whom to ask.
+// Whom to ask.
 mod target;
-/// `loadtest run`.
+// `loadtest run`.
 mod verb_run;
-/// `loadtest versus`.
+// `loadtest versus`.
 mod versus;
-/// Which questions.
+// Which questions.
 mod workload;
-/// Zipf's law.
+// Zipf's law.
 mod zipf;
 
 use std::process::ExitCode;

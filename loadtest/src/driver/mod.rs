@@ -12,25 +12,25 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::question::{Question, Said};
 
-/// The bare echo.
+// The bare echo.
 pub mod echo;
-/// HTTP/1.1.
+// HTTP/1.1.
 pub mod http1;
-/// HTTP/2.
+// HTTP/2.
 pub mod http2;
-/// The client library.
+// The client library.
 pub mod library;
-/// Memcached's text protocol.
+// Memcached's text protocol.
 pub mod memcached;
-/// The native protocol.
+// The native protocol.
 pub mod native;
-/// Nothing at the other end.
+// Nothing at the other end.
 pub mod null;
-/// QUIC connections.
+// QUIC connections.
 pub mod quic;
-/// Redis' protocol.
+// Redis' protocol.
 pub mod redis;
-/// TCP, and TLS over it.
+// TCP, and TLS over it.
 pub mod tcp;
 
 /// A future of a driver; everything of a worker stays on its thread.

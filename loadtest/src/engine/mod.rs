@@ -10,11 +10,11 @@
 //! A worker is one thread with one runtime, and everything of it stays there. With a closed loop there is no pacer:
 //! each lane takes the next question itself when an answer has made room.
 
-/// One question at a time.
+// One question at a time.
 mod caller;
-/// Many questions in flight on a byte stream.
+// Many questions in flight on a byte stream.
 mod lane;
-/// Hands out questions when they are due.
+// Hands out questions when they are due.
 mod pacer;
 
 use std::cell::{Cell, RefCell};

@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use crate::driver::Travelled;
 use crate::machine::Machine;
 
-/// Percentile by percentile, for other tools.
+// Percentile by percentile, for other tools.
 pub mod hgrm;
-/// One page with everything on it.
+// One page with everything on it.
 pub mod html;
-/// Lines in SVG.
+// Lines in SVG.
 pub mod plot;
-/// For people at a terminal.
+// For people at a terminal.
 pub mod table;
 
 /// The version of the JSON form.

@@ -5,17 +5,17 @@
 //! of them in a minute it does to the other as well. The table shows the median of the rounds with the smallest and
 //! the largest.
 
-/// What is measured.
+// What is measured.
 mod cells;
-/// Appending to a file, and changes that are durable.
+// Appending to a file, and changes that are durable.
 mod disk;
-/// What is wanted of which ratio.
+// What is wanted of which ratio.
 mod goals;
-/// The page.
+// The page.
 mod page;
-/// Servers of others.
+// Servers of others.
 mod peers;
-/// Ours and Redis, started again.
+// Ours and Redis, started again.
 mod restart;
 
 use std::collections::BTreeMap;
