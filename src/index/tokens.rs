@@ -41,6 +41,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use crossbeam_epoch::{Atomic, Guard, Owned};
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 use crate::domain::{Expiry, Timestamp, TokenKey, TokenTimes};
 
@@ -59,6 +60,8 @@ const FIRST_SLOT: usize = 2;
 const REVOKED: u32 = 1 << 31;
 /// Buckets of a fresh segment.
 const FRESH_BUCKETS: usize = 4;
+/// Segments of at least this many bytes are mappings of their own.
+const MAPPED_FROM_BYTES: usize = 64 << 10;
 /// How full a segment may get before it grows, in sixteenths of its slots.
 const FULL_SIXTEENTHS: usize = 14;
 /// How many buckets a search for room may look at before the segment grows instead.
@@ -102,10 +105,19 @@ unsafe impl Send for Segment {}
 unsafe impl Sync for Segment {}
 
 impl Segment {
+    /// Large segments are mappings of their own, so that one that was outgrown goes back to the system whole: an allocator
+    /// would keep its pieces, half as much again as the table while it is filled.
     fn zeroed(buckets: usize) -> Self {
         let layout = Self::layout(buckets);
-        // SAFETY: the size is not zero, since `buckets` is at least FRESH_BUCKETS.
-        let start = unsafe { alloc_zeroed(layout) }.cast::<Bucket>();
+        let start = if layout.size() >= MAPPED_FROM_BYTES {
+            let (access, kind) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+            // SAFETY: a new private mapping at an address of the system's choice touches no memory that exists.
+            let mapped = unsafe { mmap_anonymous(std::ptr::null_mut(), layout.size(), access, kind) };
+            mapped.unwrap_or(std::ptr::null_mut()).cast::<Bucket>()
+        } else {
+            // SAFETY: the size is not zero, since `buckets` is at least FRESH_BUCKETS.
+            unsafe { alloc_zeroed(layout) }.cast::<Bucket>()
+        };
         let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
         Self { start, buckets }
     }
@@ -131,8 +143,15 @@ impl Segment {
 
 impl Drop for Segment {
     fn drop(&mut self) {
-        // SAFETY: allocated in `zeroed` with this layout; dropped once, when no reader can have it.
-        unsafe { dealloc(self.start.as_ptr().cast(), Self::layout(self.buckets)) }
+        let layout = Self::layout(self.buckets);
+        if layout.size() >= MAPPED_FROM_BYTES {
+            // SAFETY: mapped in `zeroed` with this size; dropped once, when no reader can have it.
+            let unmapped = unsafe { munmap(self.start.as_ptr().cast(), layout.size()) };
+            debug_assert!(unmapped.is_ok(), "a mapping of ours can be taken back");
+        } else {
+            // SAFETY: allocated in `zeroed` with this layout; dropped once, when no reader can have it.
+            unsafe { dealloc(self.start.as_ptr().cast(), layout) }
+        }
     }
 }
 

@@ -78,7 +78,7 @@ const CRATES: [(&str, &[&str]); 32] = [
     ("rcgen", &["certs"]),
     ("redb", &["journal"]),
     ("rkyv", &["snapshot"]),
-    ("rustix", &["clock", "daemon", "demo", "disk"]),
+    ("rustix", &["clock", "daemon", "demo", "disk", "index"]),
     ("rustls", &["certs", "cli", "client", "config", "daemon", "server"]),
     ("serde", &["cli", "config", "dev", "import", "server"]),
     ("serde_json", &["cli", "demo", "dev", "import", "server"]),
