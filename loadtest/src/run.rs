@@ -164,9 +164,15 @@ fn conditions(
     let per_lane = if streams > 1 { format!(" on {streams} streams") } else { String::new() };
     let mode = match load.plan.mode {
         Mode::Open(arrivals) => {
-            let rates: Vec<String> =
-                load.plan.stages.iter().map(|it| format!("{}/s × {:?}", short(it.rate), it.lasts)).collect();
-            format!("open loop, {arrivals:?}, {}", rates.join(" then "))
+            let rates: Vec<f64> = load.plan.stages.iter().map(|it| it.rate).collect();
+            match rates.as_slice() {
+                [rate] => format!("open loop, {arrivals:?}, {}/s", short(*rate)),
+                rates => {
+                    let low = rates.iter().copied().fold(f64::MAX, f64::min);
+                    let high = rates.iter().copied().fold(0.0, f64::max);
+                    format!("open loop, {arrivals:?}, {} stages from {} to {}/s", rates.len(), short(low), short(high))
+                }
+            }
         }
         Mode::Closed => "closed loop".to_owned(),
     };
@@ -208,9 +214,12 @@ fn result(
         seconds: stage.lasts.as_secs_f64(),
         rate: *answers as f64 / stage.lasts.as_secs_f64(),
         latency: Summary::of(latency),
+        percentiles: report::percentiles(latency),
     });
     let interval = Duration::from_nanos(interval_ns(&load.plan)).as_secs_f64();
-    let series = recorder.series.iter().zip(1_u32..).map(|(it, number)| Point {
+    // The last one is cut off by the end and would look like a fall.
+    let whole = (load.plan.lasts_ns() / interval_ns(&load.plan)) as usize;
+    let series = recorder.series.iter().take(whole).zip(1_u32..).map(|(it, number)| Point {
         at: f64::from(number) * interval,
         rate: it.answered as f64 / interval,
         p50: it.latency.value_at_quantile(0.5),
@@ -294,11 +303,13 @@ fn judge(report: &mut Report, load: &Load) {
             ));
         }
     } else {
-        if lateness.p99 > LATE_NS && lateness.p99 * 2 > latency.p99 {
+        let half_late = lateness.p50 > LATE_NS && lateness.p50 * 10 > latency.p50;
+        if half_late || lateness.p99 > LATE_NS && lateness.p99 * 2 > latency.p99 {
             limited = true;
             warnings.push(format!(
-                "the tool was late itself: 1 % of the questions were sent {} or more after they were due. Its core was \
-                 taken away, or the rate is beyond it",
+                "the tool was late itself: half of the questions were sent {} or more after they were due, 1 % {} or \
+                 more. Its core was taken away, or the rate is beyond it",
+                nanos(lateness.p50 as f64),
                 nanos(lateness.p99 as f64)
             ));
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::process::Spawned;
+use crate::process::{Spawned, free_port};
 use crate::target::Target;
 
 /// The word this executable knows the server by.
@@ -49,7 +49,9 @@ impl Server {
                 command
             }
         };
-        command.arg("dev").arg("--data-dir").arg(&start.directory).args(["--port", "0"]);
+        command.arg("dev").arg("--data-dir").arg(&start.directory);
+        // Another one is taken if it is not free any more by then.
+        command.arg("--port").arg(free_port()?.to_string());
         command.arg("--tokens").arg(start.tokens.to_string());
         let log = start.directory.join("server.log");
         let mut spawned = Spawned::start(command, "tokenscope dev", start.core, &log)?;

@@ -131,7 +131,7 @@ fn ours(options: &Run, load: &Load) -> Result<Report, String> {
         Some(file) => (Target::of_dev(file)?, None),
         None => {
             let directory = options.data_dir.clone().unwrap_or_else(|| temporary.clone());
-            eprintln!("starting a server with {} tokens in {}", options.tokens, directory.display());
+            eprintln!("starting a server in {}", directory.display());
             let binary = options.server_binary.clone();
             let start = Start { directory, tokens: options.tokens, core: options.server_core, binary };
             let server = Server::start(&start);

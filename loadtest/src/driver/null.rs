@@ -94,23 +94,13 @@ struct Buffer {
     prepared: Vec<u8>,
     ready: Vec<u8>,
     reader: Option<Waker>,
-    reads: u32,
 }
-
-/// Reads before the others get their turn.
-const READS_AT_ONCE: u32 = 16;
 
 struct Half(Rc<RefCell<Buffer>>);
 
 impl AsyncRead for Half {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let mut buffer = self.0.borrow_mut();
-        buffer.reads += 1;
-        if buffer.reads.is_multiple_of(READS_AT_ONCE) {
-            // A socket runs dry now and then; without that the worker would never get to look at the time.
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
         if buffer.ready.is_empty() {
             buffer.reader = Some(context.waker().clone());
             return Poll::Pending;

@@ -123,6 +123,8 @@ async fn converse(
         shared.refill(&mut scratch);
     }
     loop {
+        // A peer that is never behind must not keep the pacer from its turn.
+        tokio::task::consume_budget().await;
         if sent == sending.len() {
             sending.clear();
             sent = 0;

@@ -14,7 +14,7 @@ th,td{text-align:right;padding:.25em .6em;border-bottom:1px solid #ddd;font-vari
 th:first-child,td:first-child{text-align:left}svg{width:100%;height:auto}svg text{font-size:13px;fill:#333}\
 svg .axis{font-size:14px;fill:#111}svg .grid{stroke:#e4e4e4}.warning{background:#fff3cd;border-left:4px solid #e69f00;\
 padding:.4em .8em;margin:.4em 0}.bad{background:#fde2e0;border-color:#c00}.small{color:#555;font-size:.9em}\
-td.words{text-align:left}td.met{color:#00694e}td.lost{color:#b00020;font-weight:600}";
+td,th{white-space:nowrap}td.words,th.words{text-align:left;white-space:normal}td.met{color:#00694e}td.lost{color:#b00020;font-weight:600}";
 
 /// The page of one or more results; those of several lie over each other in the plots.
 pub fn page(reports: &[&Report]) -> String {
@@ -70,16 +70,22 @@ fn write(out: &mut String, reports: &[&Report]) -> std::fmt::Result {
     writeln!(out, "</body></html>")
 }
 
-/// Latency by percentile.
-pub fn by_percentile(reports: &[&Report]) -> String {
-    let line = |report: &&Report| Line {
-        name: name(report),
-        points: report.percentiles.iter().map(|(percent, ns)| (*percent, *ns as f64)).collect(),
+/// Latency by percentile: a line for each result, or for each stage of the only one.
+fn by_percentile(reports: &[&Report]) -> String {
+    let line = |name: String, percentiles: &[(f64, u64)]| Line {
+        name,
+        points: percentiles.iter().map(|(percent, ns)| (*percent, *ns as f64)).collect(),
         marked: false,
     };
     let x = Axis { label: "percentile", scale: Scale::Percentile, form: |it| format!("{it} %") };
     let y = Axis { label: "latency", scale: Scale::Log, form: nanos };
-    svg("latency by percentile", x, y, &reports.iter().map(line).collect::<Vec<_>>())
+    let lines: Vec<Line> = match reports {
+        [one] if one.stages.len() > 1 => {
+            one.stages.iter().map(|it| line(format!("{}/s", short(it.wanted)), &it.percentiles)).collect()
+        }
+        reports => reports.iter().map(|it| line(name(it), &it.percentiles)).collect(),
+    };
+    svg("latency by percentile", x, y, &lines)
 }
 
 const SECONDS: Axis<'_> = Axis { label: "seconds from the begin", scale: Scale::Linear, form: short };

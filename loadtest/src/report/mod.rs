@@ -125,6 +125,8 @@ pub struct Stage {
     pub rate: f64,
     /// Latency of the questions that were due in it.
     pub latency: Summary,
+    /// The same by percentile.
+    pub percentiles: Vec<(f64, u64)>,
 }
 
 /// A moment of the time series.

@@ -99,7 +99,7 @@ fn write_html(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
     }
     writeln!(
         out,
-        "<h2>Goals</h2><table><tr><th></th><th>against</th><th>what</th><th>must / ambitious</th><th>found</th>"
+        "<h2>Goals</h2><table><tr><th></th><th class=\"words\">against</th><th class=\"words\">what</th><th>must / ambitious</th><th>found</th>"
     )?;
     writeln!(out, "<th>lowest … highest</th><th></th></tr>")?;
     for row in &outcome.rows {

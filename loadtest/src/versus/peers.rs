@@ -16,7 +16,7 @@ use crate::driver::{memcached, redis};
 use crate::echo_server::Sizes;
 use crate::options::Versus;
 use crate::population::Population;
-use crate::process::{Spawned, installed};
+use crate::process::{Spawned, free_port, installed};
 use crate::target::{Target, read};
 
 /// As many bytes as a check by numbers and its answer have.
@@ -357,11 +357,6 @@ fn make(directory: &Path) -> Result<(), String> {
     std::fs::create_dir_all(directory).map_err(failed)?;
     // Copies of keys lie in some of them.
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700)).map_err(failed)
-}
-
-fn free_port() -> Result<u16, String> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| format!("no free port: {error}"))?;
-    listener.local_addr().map(|address| address.port()).map_err(|error| error.to_string())
 }
 
 /// A port that is free together with the next one.
