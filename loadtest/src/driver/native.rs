@@ -221,7 +221,7 @@ pub async fn resolve(dial: &Dial, population: &Population) -> Result<Naming, Str
     // Nothing more to say; an error here changes nothing.
     let _ = send.shutdown().await;
     let known = |((_, name), number): (&(bool, &str), Option<u32>)| {
-        number.ok_or_else(|| format!("the server does not know {name:?}: its data is not the sample data"))
+        number.ok_or_else(|| format!("the server does not know {name:?}: it has other data than the samples"))
     };
     let all: Vec<u32> = names.iter().zip(numbers).map(known).collect::<Result<_, _>>()?;
     let (scopes, places) = all.split_at(population.scopes.len().min(all.len()));
