@@ -299,7 +299,7 @@ impl ScopeCatalogue {
 
     /// The names of a set, for an answer: the wildcard's name first, then every name it or the bits stand for, in the
     /// order of positions, retired ones left out. Naming each lets a reader that knows no wildcard decide rightly.
-    pub fn names<'c>(&'c self, mask: &'c ScopeMask) -> impl Iterator<Item = &'c str> + 'c {
+    pub fn names<'c, 'm>(&'c self, mask: &'m ScopeMask) -> impl Iterator<Item = &'c str> + use<'c, 'm> {
         let wildcard = mask.wildcard.then_some(WILDCARD);
         let named = self
             .entries

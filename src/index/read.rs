@@ -194,14 +194,16 @@ impl Tables {
     /// Whether nothing can come of a grant any more.
     pub(crate) fn grant_is_void(&self, number: u32, guard: &Guard) -> bool {
         let Some(grant) = self.grant_record(number) else { return true };
-        let Some(subject) = self.subjects.row(grant.subject) else { return true };
-        let Some(client) = self.clients.row(grant.client) else { return true };
-        let (subject_facts, flags) = Self::party(subject);
-        let (client_facts, _) = Self::party(client);
-        grant.facts.revoked
-            || grant.facts.made <= subject_facts.void_before
-            || grant.facts.made <= client_facts.void_before
-            || grant.facts.made <= self.mark(flags, grant.subject, grant.client, guard)
+        let Some((subject, client, mark)) = self.grant_parties(&grant, guard) else { return true };
+        let made = grant.facts.made;
+        grant.facts.revoked || made <= subject.void_before || made <= client.void_before || made <= mark
+    }
+
+    /// The subject's and client's facts of a grant, and the mark that voids what the one granted to the other.
+    fn grant_parties(&self, grant: &GrantRecord, guard: &Guard) -> Option<(PartyFacts, PartyFacts, Sequence)> {
+        let (subject, flags) = Self::party(self.subjects.row(grant.subject)?);
+        let (client, _) = Self::party(self.clients.row(grant.client)?);
+        Some((subject, client, self.mark(flags, grant.subject, grant.client, guard)))
     }
 
     fn mark(&self, subject_flags: u32, subject: u32, client: u32, guard: &Guard) -> Sequence {
@@ -390,10 +392,7 @@ impl<'i> Pin<'i> {
 
     /// The subject's and client's facts of a grant, and the mark that voids what the one granted to the other.
     pub fn grant_parties(&self, grant: &GrantRecord) -> Option<(PartyFacts, PartyFacts, Sequence)> {
-        let tables = self.tables();
-        let (subject, flags) = Tables::party(tables.subjects.row(grant.subject)?);
-        let (client, _) = Tables::party(tables.clients.row(grant.client)?);
-        Some((subject, client, tables.mark(flags, grant.subject, grant.client, &self.guard)))
+        self.tables().grant_parties(grant, &self.guard)
     }
 
     /// Everything that decides what a grant's pairs are worth at a place. A place nobody ever named is one where nobody

@@ -121,12 +121,7 @@ impl<'p> ActiveToken<'p> {
 
     /// The names of a set of scopes, for answers in JSON.
     pub fn scope_names<'m>(&self, mask: &'m ScopeMask) -> impl Iterator<Item = &'p str> + use<'p, 'm> {
-        let catalogue = self.pin.catalogue();
-        let wildcard = mask.has_wildcard().then_some(crate::domain::scope::WILDCARD);
-        let named = (0..=u8::MAX).zip(catalogue.entries());
-        wildcard.into_iter().chain(named.filter_map(|(number, entry)| {
-            (!entry.retired && mask.allows(ScopePosition::new(number))).then_some(&*entry.name)
-        }))
+        self.pin.catalogue().names(mask)
     }
 }
 
