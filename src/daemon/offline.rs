@@ -122,8 +122,8 @@ fn restrict(config: &Config) -> Result<(), StartError> {
 
 impl ImportSink for Offline {
     fn resume(&self, source: &[u8; 32]) -> Option<Mark> {
-        let (of, lines, first_grant, grants) = self.opened.writer.import_mark()?;
-        (of == *source).then_some(Mark { lines, first_grant, grants })
+        let (lines, first_grant, grants) = self.opened.writer.import_mark(source)?;
+        Some(Mark { lines, first_grant, grants })
     }
 
     fn next_grant(&self) -> u32 {

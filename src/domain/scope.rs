@@ -190,6 +190,7 @@ pub struct ScopeCatalogue {
     entries: Vec<ScopeEntry>,
     aliases: Vec<(Box<str>, Option<ScopePosition>)>,
     names: HashMap<Box<str>, Meaning>,
+    retired: ScopeMask,
 }
 
 impl ScopeCatalogue {
@@ -210,6 +211,9 @@ impl ScopeCatalogue {
         if let Some(number) = self.entries.iter().position(|entry| &*entry.name == name) {
             self.entries[number].retired = false;
             let position = ScopePosition(number as u8);
+            let mut back = ScopeMask::EMPTY;
+            back.insert(position);
+            self.retired = self.retired.without(back);
             self.names.insert(name.into(), Meaning::Position(position));
             return Ok(position);
         }
@@ -250,9 +254,10 @@ impl ScopeCatalogue {
     /// # Errors
     /// The name is unknown, or is an alias or the wildcard.
     pub fn retire(&mut self, name: &str) -> Result<(), ScopeError> {
-        let entry = self.entries.iter_mut().find(|entry| &*entry.name == name && !entry.retired);
-        let entry = entry.ok_or_else(|| ScopeError::Unknown { name: name.into() })?;
-        entry.retired = true;
+        let number = self.entries.iter().position(|entry| &*entry.name == name && !entry.retired);
+        let number = number.ok_or_else(|| ScopeError::Unknown { name: name.into() })?;
+        self.entries[number].retired = true;
+        self.retired.insert(ScopePosition(number as u8));
         self.names.remove(name);
         Ok(())
     }
@@ -312,6 +317,11 @@ impl ScopeCatalogue {
     /// All positions, in order.
     pub fn entries(&self) -> &[ScopeEntry] {
         &self.entries
+    }
+
+    /// The scopes that are withdrawn: no answer counts them, whatever was granted.
+    pub fn retired(&self) -> ScopeMask {
+        self.retired
     }
 
     /// All aliases, with the position they stand for (`None`: the wildcard).

@@ -7,6 +7,8 @@
 
 // The `cnf` member.
 pub mod confirmation;
+// Which grant a label names.
+mod labels;
 // One line of the format.
 pub mod line;
 #[cfg(test)]

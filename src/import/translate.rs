@@ -3,13 +3,13 @@
 //! Pure: the same lines over the same starting point give the same changes, which is what lets an interrupted import
 //! be repeated. What a line names has to exist by then: a scope, a client, a grant of a line above.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use super::line::{GrantLine, Label, Line, PolicyLine, TokenLine, TokenName};
+use super::labels::Labels;
+use super::line::{GrantLine, Line, PolicyLine, TokenLine, TokenName};
 use super::{GRANTS_MAX, ImportSink};
 use crate::domain::{
     Access, Audience, Change, ClientId, GrantId, NewGrant, NewToken, Pair, PolicyEntry, ScopeCatalogue, Switch,
-    TokenDigest,
 };
 use crate::service::request::NamedAccess;
 
@@ -18,19 +18,12 @@ pub(super) struct Translation {
     catalogue: ScopeCatalogue,
     /// Clients registered by lines so far.
     clients: HashSet<Box<str>>,
-    /// Half of a label's SHA-256, and the grant's place among this source's grants. Labels are not kept themselves:
-    /// millions of them would cost more memory than the tokens.
-    labels: HashMap<u128, u32>,
+    /// The grants of lines so far.
+    labels: Labels,
     default_audience: Vec<Audience>,
     first_grant: u32,
     /// Whether a line has said under which pepper handles were made.
     pepper_seen: bool,
-}
-
-/// Half of the label's SHA-256.
-fn short(label: &Label) -> u128 {
-    let digest = TokenDigest::of(label.as_str().as_bytes());
-    digest.as_bytes().iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte))
 }
 
 impl Translation {
@@ -38,7 +31,7 @@ impl Translation {
         Self {
             catalogue: sink.catalogue(),
             clients: HashSet::new(),
-            labels: HashMap::new(),
+            labels: Labels::new(),
             default_audience: sink.default_audience(),
             first_grant,
             pepper_seen: false,
@@ -47,8 +40,7 @@ impl Translation {
 
     /// How many grants the lines so far have made.
     pub(super) fn grants(&self) -> u32 {
-        // At most GRANTS_MAX are accepted.
-        self.labels.len() as u32
+        self.labels.len()
     }
 
     pub(super) fn first_grant(&self) -> u32 {
@@ -136,10 +128,9 @@ impl Translation {
         if audience.is_empty() {
             return Err("no \"aud\", and no default audience is configured".into());
         }
-        let place = self.labels.len() as u32;
-        let number = self.first_grant.checked_add(place).and_then(GrantId::new);
+        let number = self.first_grant.checked_add(self.labels.len()).and_then(GrantId::new);
         let id = number.ok_or_else(|| format!("too many grants; a data directory holds {GRANTS_MAX}"))?;
-        if self.labels.insert(short(&line.label), place).is_some() {
+        if self.labels.add(&line.label).is_none() {
             return Err(format!("a grant with the label {:?} was there before", line.label.as_str()));
         }
         let GrantLine { subject, client, expiry, .. } = line;
@@ -147,8 +138,8 @@ impl Translation {
     }
 
     fn token(&self, line: TokenLine, sink: &dyn ImportSink) -> Result<Change, String> {
-        let place = self.labels.get(&short(&line.grant));
-        let number = place.and_then(|place| self.first_grant.checked_add(*place)).and_then(GrantId::new);
+        let place = self.labels.find(&line.grant);
+        let number = place.and_then(|place| self.first_grant.checked_add(place)).and_then(GrantId::new);
         let grant =
             number.ok_or_else(|| format!("no grant with the label {:?} above this line", line.grant.as_str()))?;
         let key = match line.name {

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use crossbeam_epoch::{Guard, Owned};
 
 use super::facts::{
-    AUDIENCE_SETS_MAX, EVERYWHERE, MADE_MAX, Tables, binding, entry as line, grant as granted, pack, pair, party,
-    place as spot, unpack,
+    AUDIENCE_SETS_MAX, EVERYWHERE, IMPORT_MARKS_MAX, MADE_MAX, Tables, binding, entry as line, grant as granted, pack,
+    pair, party, place as spot, unpack,
 };
 use super::tokens::{SEGMENTS, SlotFacts, SlotTimes};
 use crate::domain::scope::ScopeError;
@@ -99,9 +99,13 @@ impl Writer {
         GrantId::new(self.tables.grants.len() + 1).filter(|id| id.number() < NO_GRANT)
     }
 
-    /// The last import mark in the list: source, lines, first grant, grants.
-    pub fn import_mark(&self) -> Option<([u8; 32], u64, u32, u32)> {
-        self.tables.import.lock().map_or(None, |mark| *mark)
+    /// The last import mark of a source: lines, first grant, grants. Of the 64 latest sources.
+    pub fn import_mark(&self, source: &[u8; 32]) -> Option<(u64, u32, u32)> {
+        let marks = self.tables.imports.lock().ok()?;
+        marks
+            .iter()
+            .find(|(of, ..)| of == source)
+            .map(|(_, lines, first_grant, grants)| (*lines, *first_grant, *grants))
     }
 
     /// Whether a change can be made now, at `at`. Changes nothing.
@@ -310,8 +314,12 @@ impl Writer {
             Change::RegisterToken(new) => self.register_token(new, *at, guard),
             Change::Revoke(target) => self.revoke(target, *sequence, *at, guard),
             Change::ImportMark { source, lines, first_grant, grants } => {
-                if let Ok(mut mark) = self.tables.import.lock() {
-                    *mark = Some((*source, *lines, *first_grant, *grants));
+                if let Ok(mut marks) = self.tables.imports.lock() {
+                    marks.retain(|(of, ..)| of != source);
+                    if marks.len() == IMPORT_MARKS_MAX {
+                        marks.remove(0);
+                    }
+                    marks.push((*source, *lines, *first_grant, *grants));
                 }
             }
         }

@@ -138,6 +138,9 @@ impl<const W: usize> PairTable<W> {
 /// How far an import has come: digest of its source, lines, first grant, grants.
 pub(crate) type ImportMark = ([u8; 32], u64, u32, u32);
 
+/// How many sources' marks are kept. Whoever repeats an import after so many others starts it anew.
+pub(crate) const IMPORT_MARKS_MAX: usize = 64;
+
 /// Everything the list amounts to.
 pub(crate) struct Tables {
     pub(crate) tokens: Tokens,
@@ -164,9 +167,9 @@ pub(crate) struct Tables {
     pub(crate) applied: AtomicU64,
     /// The last change that has begun to become visible: `applied` or one more.
     pub(crate) applying: AtomicU64,
-    /// The last import mark, for resuming. The writer's alone; behind a lock
+    /// How far the latest sources have been imported, the latest last, for resuming. The writer's alone; behind a lock
     /// because nobody reads it on a hot path.
-    pub(crate) import: std::sync::Mutex<Option<ImportMark>>,
+    pub(crate) imports: std::sync::Mutex<Vec<ImportMark>>,
 }
 
 impl Tables {
@@ -196,7 +199,7 @@ impl Tables {
             all_issued_before: AtomicU32::new(0),
             applied: AtomicU64::new(0),
             applying: AtomicU64::new(0),
-            import: std::sync::Mutex::new(None),
+            imports: std::sync::Mutex::default(),
         };
         // Row 0 of `details` and set 0 of the audiences mean "none".
         tables.details.push([0; 8]);

@@ -88,6 +88,8 @@ impl Lookup {
             self.table.store(new, Ordering::Release);
             // SAFETY: the old table is unreachable for anybody who pins from now on, and retired exactly once, here.
             unsafe { guard.defer_destroy(shared) };
+            // The old table may be large: it is not kept until there are enough others to make a bag full.
+            guard.flush();
             // SAFETY: just stored, and this guard keeps it.
             table = unsafe { new.deref() };
         }

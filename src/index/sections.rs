@@ -12,7 +12,7 @@
 //!             section begins with FIRST
 //! names       FIRST, then per text: its bytes' count, its bytes padded to words
 //! SCOPES      per position: retired, count, bytes; then per alias: position or MAX, count, bytes; counts of both first
-//! GLOBALS     all issued before | import mark: 0 or 1, source ×8, lines ×2, first grant, grants
+//! GLOBALS     all issued before | import marks: count, then for each: source ×8, lines ×2, first grant, grants
 //! ```
 //!
 //! Links between rows (the chains of a subject's grants and members) are not read back but made again, and so are the
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::dense::Dense;
-use super::facts::{PairTable, Tables, pack, unpack};
+use super::facts::{IMPORT_MARKS_MAX, PairTable, Tables, pack, unpack};
 use super::names::{Names, TEXT_BYTES_MAX};
 use super::tokens::{SEGMENTS, SlotFacts, SlotTimes};
 use super::{Index, Writer};
@@ -191,12 +191,11 @@ fn scope_words(catalogue: &ScopeCatalogue) -> Vec<u32> {
 
 fn global_words(tables: &Tables) -> Vec<u32> {
     let mut words = vec![tables.all_issued_before.load(Ordering::Acquire)];
-    match tables.import.lock().map_or(None, |mark| *mark) {
-        None => words.push(0),
-        Some((source, lines, first_grant, grants)) => {
-            words.push(1);
+    if let Ok(marks) = tables.imports.lock() {
+        words.push(marks.len() as u32);
+        for (source, lines, first_grant, grants) in &*marks {
             words.extend(source.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])));
-            words.extend([lines as u32, (lines >> 32) as u32, first_grant, grants]);
+            words.extend([*lines as u32, (*lines >> 32) as u32, *first_grant, *grants]);
         }
     }
     words
@@ -413,23 +412,26 @@ fn load_scopes(tables: &Tables, words: Words<'_>) -> Result<(), LoadError> {
     Ok(())
 }
 
+/// Words of an import mark.
+const MARK_WORDS: usize = 12;
+
 fn load_globals(tables: &Tables, words: Words<'_>) -> Result<(), LoadError> {
     let words: Vec<u32> = words.collect();
     let error = LoadError { table: table::GLOBALS, what: "cut off" };
-    let (Some(issued_before), Some(marked)) = (words.first(), words.get(1)) else { return Err(error) };
+    let [issued_before, count, words @ ..] = &*words else { return Err(error) };
     tables.all_issued_before.store(*issued_before, Ordering::Release);
-    if *marked == 0 {
-        return Ok(());
-    }
-    let (Some(source_words), Some(&[low, high, first_grant, grants])) = (words.get(2..10), words.get(10..14)) else {
+    if *count as usize > IMPORT_MARKS_MAX || words.len() < *count as usize * MARK_WORDS {
         return Err(error);
-    };
-    let mut source = [0; 32];
-    for (chunk, word) in source.chunks_exact_mut(4).zip(source_words) {
-        chunk.copy_from_slice(&word.to_le_bytes());
     }
-    if let Ok(mut mark) = tables.import.lock() {
-        *mark = Some((source, pack(high, low), first_grant, grants));
+    let mark = |words: &[u32; MARK_WORDS]| {
+        let mut source = [0; 32];
+        for (chunk, word) in source.chunks_exact_mut(4).zip(words) {
+            chunk.copy_from_slice(&word.to_le_bytes());
+        }
+        (source, pack(words[9], words[8]), words[10], words[11])
+    };
+    if let Ok(mut marks) = tables.imports.lock() {
+        *marks = words.as_chunks().0.iter().take(*count as usize).map(mark).collect();
     }
     Ok(())
 }

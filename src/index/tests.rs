@@ -361,6 +361,24 @@ fn what_is_written_down_is_read_back() {
     }
 }
 
+/// Only the last source's mark used to be kept: an import that was interrupted, and repeated after another file had been
+/// imported, began anew and made all its grants twice.
+#[test]
+fn the_marks_of_many_imports_are_kept_the_oldest_given_up_first() {
+    let mut scribe = Scribe::new();
+    let mark = |source: u8, lines| Change::ImportMark { source: [source; 32], lines, first_grant: 1, grants: 7 };
+    let kept = super::facts::IMPORT_MARKS_MAX as u8;
+    (1..=kept).for_each(|source| scribe.change(1, mark(source, 10)));
+    scribe.change(2, mark(1, 1 << 40));
+    scribe.change(2, mark(kept + 1, 10));
+    let (_, read) = written_and_read(&scribe.index, scribe.writer.applied());
+    for writer in [&scribe.writer, &read] {
+        assert_eq!(writer.import_mark(&[1; 32]), Some((1 << 40, 1, 7)), "said again, so no longer the oldest");
+        assert_eq!(writer.import_mark(&[2; 32]), None, "the oldest when the table was full");
+        assert_eq!(writer.import_mark(&[kept + 1; 32]), Some((10, 1, 7)));
+    }
+}
+
 /// A snapshot may hold more than the place it says it stands at. Applying the list again from there changes nothing.
 #[test]
 fn applying_any_rest_of_the_list_again_changes_nothing() {

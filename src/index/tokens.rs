@@ -473,6 +473,9 @@ impl Tokens {
         self.moves[number].fetch_add(2, Ordering::Release);
         // SAFETY: unreachable for whoever pins from now on; retired exactly once, here.
         unsafe { guard.defer_destroy(old) };
+        // Segments are large and grow all at about the same time; 64 of them would otherwise be kept before anybody
+        // looked whether they can go.
+        guard.flush();
         // SAFETY: just stored, kept by the guard.
         Some(unsafe { new.deref() })
     }

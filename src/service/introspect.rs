@@ -192,6 +192,9 @@ fn elsewhere(pin: &Pin<'_>, alive: &Alive<'_>) -> ScopeMask {
 /// The places of a token and what is effective there, into `places`. Returns what is allowed at every one of them.
 fn effective_places(pin: &Pin<'_>, alive: &Alive<'_>, ask: &AskRight, places: &mut Vec<PlaceScopes>) -> ScopeMask {
     places.clear();
+    // A withdrawn scope is nothing that is left. Its place stays a place of the token: withdrawing must not widen what
+    // is allowed at every one of them.
+    let retired = pin.catalogue().retired();
     let mut everywhere: Option<ScopeMask> = None;
     let mut consider = |place: u32, is_granted: bool| {
         let visible = |workspace: u32| ask.workspaces.includes(pin.place_text(workspace));
@@ -204,7 +207,7 @@ fn effective_places(pin: &Pin<'_>, alive: &Alive<'_>, ask: &AskRight, places: &m
         if granted.is_empty() {
             return; // Not a place of this token.
         }
-        let scopes = pin.place_facts(&alive.grant, spot).scopes(covering(pin, alive, spot));
+        let scopes = pin.place_facts(&alive.grant, spot).scopes(covering(pin, alive, spot)).without(retired);
         if !scopes.is_empty() {
             places.push(PlaceScopes { place: Some(place), scopes });
         }
@@ -226,6 +229,7 @@ fn effective_places(pin: &Pin<'_>, alive: &Alive<'_>, ask: &AskRight, places: &m
     // "Wherever the subject is a member" includes places to come: there only the pairs that say so count.
     let to_come = elsewhere(pin, alive);
     if !to_come.is_empty() {
+        let to_come = to_come.without(retired);
         everywhere = Some(everywhere.map_or(to_come, |all| all.intersection(to_come)));
     }
     // A project with nothing beyond its workspace says nothing new.
@@ -275,6 +279,7 @@ impl Service {
                 Some(place) => {
                     let spot = pin.spot(place);
                     let scopes = pin.place_facts(&alive.grant, spot).scopes(covering(pin, &alive, spot));
+                    let scopes = scopes.without(pin.catalogue().retired());
                     places.clear();
                     if !scopes.is_empty() {
                         places.push(PlaceScopes { place: spot.place, scopes });

@@ -17,7 +17,8 @@
 //! * A revoked token stays revoked, wherever in the list its registration stands. A second registration of a known
 //!   token changes nothing.
 //! * Registering a client again does not let a suspended one in.
-//! * A withdrawn scope cannot be asked about, but still counts as something that is left.
+//! * A withdrawn scope cannot be asked about and is nothing that is left; its place still counts as a place of the
+//!   token, so that withdrawing never widens what is allowed at every one of them.
 //! * A project nobody ever named is covered by its workspace like any other.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -84,6 +85,13 @@ impl Model {
     }
 
     fn own_position(&self, name: &str) -> Option<u8> {
+        let (names, withdrawn) = self.scopes();
+        let number = names.iter().position(|known| *known == name)?;
+        (!withdrawn.contains(name)).then_some(number as u8)
+    }
+
+    /// The names of all scopes in the order of their positions, and which of them are withdrawn.
+    fn scopes(&self) -> (Vec<&str>, BTreeSet<&str>) {
         let mut names: Vec<&str> = Vec::new();
         let mut withdrawn = BTreeSet::new();
         for (_, change) in self.entries() {
@@ -100,8 +108,14 @@ impl Model {
                 _ => {}
             }
         }
-        let number = names.iter().position(|known| *known == name)?;
-        (!withdrawn.contains(name)).then_some(number as u8)
+        (names, withdrawn)
+    }
+
+    /// What of `scopes` is not withdrawn. The wildcard stays: it stands for whatever there is.
+    fn in_force(&self, mut scopes: Scopes) -> Scopes {
+        let (names, withdrawn) = self.scopes();
+        scopes.some.retain(|position| names.get(usize::from(*position)).is_none_or(|name| !withdrawn.contains(name)));
+        scopes
     }
 
     // ---- memberships and policies ----
@@ -318,7 +332,7 @@ impl Model {
                 scopes = scopes.or(&pair.scopes);
             }
         }
-        scopes
+        self.in_force(scopes)
     }
 
     // ---- the questions ----
@@ -432,7 +446,7 @@ impl Model {
             elsewhere = elsewhere.and(&own);
         }
         if LOST_PLACE == LostPlace::Counts && !elsewhere.is_empty() {
-            everywhere = everywhere.and(&elsewhere);
+            everywhere = everywhere.and(&self.in_force(elsewhere));
         }
         everywhere
     }

@@ -212,7 +212,8 @@ impl Facts {
     }
 
     fn effective(&self, token: &NewToken, grant: &Grant, place: &Place) -> ScopeMask {
-        self.place_facts(&grant.grant, place).scopes(pairs_at(token, grant, place))
+        let scopes = self.place_facts(&grant.grant, place).scopes(pairs_at(token, grant, place));
+        scopes.without(self.catalogue.retired())
     }
 
     fn memberships(&self, subject: &SubjectId) -> BTreeSet<Place> {
@@ -266,7 +267,7 @@ impl Facts {
             let elsewhere = Place::parse("never/heard-of").map_err(|_| Inactive::NothingLeft)?;
             let elsewhere = pairs_at(token, grant, &elsewhere).fold(ScopeMask::EMPTY, |all, p| all.union(p.scopes));
             if LOST_PLACE == LostPlace::Counts && !elsewhere.is_empty() {
-                everywhere = everywhere.and(&Scopes::of(&elsewhere));
+                everywhere = everywhere.and(&Scopes::of(&elsewhere.without(self.catalogue.retired())));
             }
         }
         if places.values().all(Scopes::is_empty) {
