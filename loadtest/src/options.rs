@@ -53,7 +53,7 @@ pub enum Verb {
         #[arg(long, value_parser = parse_count)]
         tokens: u64,
         /// The same seed and moment make the same data.
-        #[arg(long)]
+        #[arg(long, default_value_t = 1)]
         seed: u64,
         /// The moment the data is made for, in seconds since 1970. Default: now.
         #[arg(long)]

@@ -61,7 +61,8 @@ impl Config {
 #[command(after_help = "Examples:
   tokenscope import --config tokenscope.toml grants.jsonl
   tokenscope import --config tokenscope.toml --check-only grants.jsonl
-One JSON object a line; docs/IMPORT.md describes it. The server must not be running. An interrupted import goes on where
+
+One JSON object a line; docs/IMPORT.md describes it. The server must not be running. An interrupted import goes on where \
 it stopped when the same file is imported again.")]
 pub(super) struct Import {
     #[command(flatten)]

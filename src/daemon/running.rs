@@ -305,7 +305,7 @@ fn snapshot(store: &dyn StoreControl) -> bool {
     let began = Instant::now();
     match store.snapshot_now() {
         Ok(()) => {
-            tracing::info!(seconds = began.elapsed().as_secs_f64(), "snapshot written");
+            tracing::info!(seconds = began.elapsed().as_secs_f64(), "the state is in a snapshot");
             true
         }
         Err(error) => {

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The hash's upper bits choose the slot, linear probing finds the next. Equality is the caller's: it compares with the
-//! row a slot names. Rows are never taken out. When the table is five eighths full the writer builds one of twice the
-//! size and swaps it in; readers of the old one go on undisturbed until they unpin.
+//! row a slot names. Rows are never taken out. When the table is five eighths full the writer builds one a quarter
+//! larger and swaps it in; readers of the old one go on undisturbed until they unpin.
 //!
 //! # Ordering
 //! A slot is stored with release after its row is complete, and loaded with acquire: who sees the slot sees the row.
@@ -16,13 +16,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_epoch::{Atomic, Guard, Owned};
 
+use super::zeroed::Zeroed;
+
 struct Table {
-    slots: Box<[AtomicU64]>,
+    slots: Zeroed<AtomicU64>,
 }
 
 impl Table {
     fn new(slots: usize) -> Self {
-        Self { slots: (0..slots).map(|_| AtomicU64::new(0)).collect() }
+        Self { slots: Zeroed::new(slots) }
     }
 
     fn start(&self, hash: u32) -> usize {
@@ -80,7 +82,7 @@ impl Lookup {
         let mut table = unsafe { shared.deref() };
         let used = self.used.load(Ordering::Relaxed) + 1;
         if used * 8 > table.slots.len() as u64 * 5 {
-            let larger = Table::new(table.slots.len() * 2);
+            let larger = Table::new(table.slots.len() / 4 * 5);
             for slot in table.slots.iter().map(|slot| slot.load(Ordering::Relaxed)).filter(|slot| *slot != 0) {
                 larger.insert(slot);
             }

@@ -13,7 +13,7 @@
 //! The table is cut into [`SEGMENTS`] segments by the key's first word. Within a segment each key has two buckets, from
 //! its second and third word (cuckoo hashing with two slots a bucket). `spilled` counts the keys whose first bucket
 //! this is and which live in their second, so that a miss usually reads one line. A segment that gets too full is
-//! built anew a third larger and swapped in, one at a time: growing never needs twice the memory, and stops nobody.
+//! built anew a little larger and swapped in, one at a time: growing never needs twice the memory, and stops nobody.
 //!
 //! # The slot protocol
 //! The grant word alone says whether a slot holds a token, and the writer changes one slot at a time:
@@ -36,13 +36,11 @@
 //! version means: look again. The writer has then made progress, so readers are lock-free, and a writer that is paused
 //! at any instruction leaves nobody waiting.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use crossbeam_epoch::{Atomic, Guard, Owned};
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
+use super::zeroed::{FromZeros, Zeroed};
 use crate::domain::{Expiry, Timestamp, TokenKey, TokenTimes};
 
 /// Segments of the table. Many, so that each stays small: growing one is a pause of the writer, copying one a window
@@ -60,8 +58,8 @@ const FIRST_SLOT: usize = 2;
 const REVOKED: u32 = 1 << 31;
 /// Buckets of a fresh segment.
 const FRESH_BUCKETS: usize = 4;
-/// Segments of at least this many bytes are mappings of their own.
-const MAPPED_FROM_BYTES: usize = 64 << 10;
+/// Segments of fewer buckets grow by a third, larger ones by an eighth.
+const SMALL_BUCKETS: usize = 256;
 /// How full a segment may get before it grows, in sixteenths of its slots.
 const FULL_SIXTEENTHS: usize = 14;
 /// How many buckets a search for room may look at before the segment grows instead.
@@ -93,65 +91,26 @@ impl Bucket {
     }
 }
 
-/// The buckets of a segment; freed when the last reader of its time has gone.
-pub(crate) struct Segment {
-    start: NonNull<Bucket>,
-    buckets: usize,
-}
+// SAFETY: a bucket is an array of atomic numbers, for which zero is valid: all slots empty.
+unsafe impl FromZeros for Bucket {}
 
-// SAFETY: buckets are arrays of atomics owned by this value.
-unsafe impl Send for Segment {}
-// SAFETY: as above; `&Segment` only gives `&[Bucket]`.
-unsafe impl Sync for Segment {}
+/// The buckets of a segment; freed when the last reader of its time has gone.
+pub(crate) struct Segment(Zeroed<Bucket>);
 
 impl Segment {
-    /// Large segments are mappings of their own, so that one that was outgrown goes back to the system whole: an allocator
-    /// would keep its pieces, half as much again as the table while it is filled.
     fn zeroed(buckets: usize) -> Self {
-        let layout = Self::layout(buckets);
-        let start = if layout.size() >= MAPPED_FROM_BYTES {
-            let (access, kind) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
-            // SAFETY: a new private mapping at an address of the system's choice touches no memory that exists.
-            let mapped = unsafe { mmap_anonymous(std::ptr::null_mut(), layout.size(), access, kind) };
-            mapped.unwrap_or(std::ptr::null_mut()).cast::<Bucket>()
-        } else {
-            // SAFETY: the size is not zero, since `buckets` is at least FRESH_BUCKETS.
-            unsafe { alloc_zeroed(layout) }.cast::<Bucket>()
-        };
-        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
-        Self { start, buckets }
-    }
-
-    fn layout(buckets: usize) -> Layout {
-        match Layout::array::<Bucket>(buckets) {
-            Ok(layout) if layout.size() > 0 => layout,
-            _ => unreachable!("a segment has between {FRESH_BUCKETS} and 2^32 buckets"),
-        }
+        Self(Zeroed::new(buckets))
     }
 
     pub(crate) fn buckets(&self) -> &[Bucket] {
-        // SAFETY: `start` points to `buckets` zeroed buckets, and zero is a valid atomic.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.buckets) }
+        &self.0
     }
 
     fn homes(&self, key: &[u32; 4]) -> (usize, usize) {
-        let scale = |word: u32| ((u64::from(word) * self.buckets as u64) >> 32) as usize;
+        let buckets = self.0.len();
+        let scale = |word: u32| ((u64::from(word) * buckets as u64) >> 32) as usize;
         let (first, second) = (scale(key[1]), scale(key[2]));
-        if first == second { (first, (second + 1) % self.buckets) } else { (first, second) }
-    }
-}
-
-impl Drop for Segment {
-    fn drop(&mut self) {
-        let layout = Self::layout(self.buckets);
-        if layout.size() >= MAPPED_FROM_BYTES {
-            // SAFETY: mapped in `zeroed` with this size; dropped once, when no reader can have it.
-            let unmapped = unsafe { munmap(self.start.as_ptr().cast(), layout.size()) };
-            debug_assert!(unmapped.is_ok(), "a mapping of ours can be taken back");
-        } else {
-            // SAFETY: allocated in `zeroed` with this layout; dropped once, when no reader can have it.
-            unsafe { dealloc(self.start.as_ptr().cast(), layout) }
-        }
+        if first == second { (first, (second + 1) % buckets) } else { (first, second) }
     }
 }
 
@@ -441,7 +400,10 @@ impl Tokens {
 
     fn grow<'g>(&self, number: usize, guard: &'g Guard) -> &'g Segment {
         let now = self.segment(number, guard).buckets().len();
-        let mut buckets = now + now / 3 + 1;
+        // Keys are spread evenly, so all segments are full at the same time: a large step would leave the whole table
+        // a third empty just after. Small steps cost more rebuilding, which only matters where it is cheap.
+        let step = if now < SMALL_BUCKETS { now / 3 } else { now / 8 };
+        let mut buckets = now + step + 1;
         loop {
             if let Some(segment) = self.rebuild(number, buckets, guard) {
                 return segment;
