@@ -8,59 +8,20 @@
 //! the length with acquire and so sees the whole row. Later updates of single words are release stores paired with
 //! the acquire loads of [`Dense::row`]'s users.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::ptr::NonNull;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::ahead::fetch;
+use super::zeroed::Zeroed;
 
 /// Rows in the first chunk; chunk `i` holds this many times 2ⁱ.
 const FIRST_CHUNK_ROWS: u32 = 1 << 10;
 /// Enough chunks for every 32-bit row number.
 const CHUNKS: usize = 23;
 
-/// Zeroed words of fixed number. Fresh pages cost no memory until they are written.
-struct Words {
-    start: NonNull<AtomicU64>,
-    len: usize,
-}
-
-// SAFETY: the words are atomics that live as long as this value; sharing them between threads is what they are for.
-unsafe impl Send for Words {}
-// SAFETY: as above; `&Words` only gives `&[AtomicU64]`.
-unsafe impl Sync for Words {}
-
-impl Words {
-    fn zeroed(len: usize) -> Self {
-        let layout = Self::layout(len);
-        // SAFETY: the layout has a non-zero size, since `len` is at least FIRST_CHUNK_ROWS.
-        let start = unsafe { alloc_zeroed(layout) }.cast::<AtomicU64>();
-        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
-        Self { start, len }
-    }
-
-    fn layout(len: usize) -> Layout {
-        match Layout::array::<AtomicU64>(len).and_then(|layout| layout.align_to(64)) {
-            Ok(layout) if layout.size() > 0 => layout,
-            _ => unreachable!("a chunk has between one row and 2^32 rows of a few words"),
-        }
-    }
-
-    fn slice(&self) -> &[AtomicU64] {
-        // SAFETY: `start` points to `len` words allocated in `zeroed`, and all-zero bytes are valid atomics.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
-    }
-}
-
-impl Drop for Words {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `zeroed` with this very layout, and dropped once.
-        unsafe { dealloc(self.start.as_ptr().cast(), Self::layout(self.len)) }
-    }
-}
-
 /// A table of rows of `W` words each. Reading is lock-free and wait-free; appending is for the one writer.
 pub(crate) struct Dense<const W: usize> {
-    chunks: [OnceLock<Words>; CHUNKS],
+    chunks: [OnceLock<Zeroed<AtomicU64>>; CHUNKS],
     len: AtomicU32,
 }
 
@@ -91,9 +52,29 @@ impl<const W: usize> Dense<W> {
         self.words_of(row)
     }
 
+    /// Begins to load a row, which may lie in two lines.
+    #[inline]
+    pub(crate) fn fetch(&self, row: u32) {
+        if let Some(words) = self.row(row) {
+            fetch(&words[0]);
+            if W > 1 {
+                fetch(&words[W - 1]);
+            }
+        }
+    }
+
     fn words_of(&self, row: u32) -> Option<&[AtomicU64; W]> {
         let (chunk, offset) = Self::place_of(row);
-        self.chunks.get(chunk)?.get()?.slice().get(offset..offset + W)?.first_chunk()
+        self.chunks.get(chunk)?.get()?.get(offset..offset + W)?.first_chunk()
+    }
+
+    /// The words of the published rows from this one on, as far as they lie in one piece; nothing beyond the end.
+    #[inline]
+    pub(crate) fn words_from(&self, row: u32) -> &[AtomicU64] {
+        let (chunk, offset) = Self::place_of(row);
+        let words = self.chunks.get(chunk).and_then(OnceLock::get).map_or(&[][..], |words| words);
+        let end = offset + self.len().saturating_sub(row) as usize * W;
+        words.get(offset..end.min(words.len())).unwrap_or_default()
     }
 
     /// Appends a row and publishes it. For the writer alone: two appends at once would write one row.
@@ -104,7 +85,7 @@ impl<const W: usize> Dense<W> {
         let row = self.len.load(Ordering::Relaxed);
         assert!(row < u32::MAX, "a table of the index has 2^32 rows");
         let (chunk, _) = Self::place_of(row);
-        self.chunks[chunk].get_or_init(|| Words::zeroed(((FIRST_CHUNK_ROWS as usize) << chunk) * W));
+        self.chunks[chunk].get_or_init(|| Zeroed::new(((FIRST_CHUNK_ROWS as usize) << chunk) * W));
         if let Some(slots) = self.words_of(row) {
             for (slot, word) in slots.iter().zip(words) {
                 slot.store(word, Ordering::Relaxed);

@@ -307,7 +307,7 @@ fn told(index: &Index) -> Vec<String> {
     let mut lines = Vec::new();
     pin.for_each_token(|token| {
         let pairs: Option<Vec<_>> = token.narrowed_pairs(&pin).map(Iterator::collect);
-        let bound = token.confirmation(&pin);
+        let bound = token.bound(&pin);
         lines.push(format!(
             "{:?} {} {} {:?} {bound:?} {pairs:?} {:?}",
             token.key,
@@ -320,8 +320,8 @@ fn told(index: &Index) -> Vec<String> {
     lines.sort();
     for grant in (1..=pin.grants()).filter_map(|number| pin.grant(number)) {
         let pairs: Vec<_> = pin.pairs(&grant).collect();
-        let parties = pin.grant_parties(&grant);
-        lines.push(format!("{} {} {:?} {pairs:?} {parties:?}", grant.id, pin.subject_text(grant.subject), grant.facts));
+        let standing = pin.grant_standing(&grant);
+        lines.push(format!("{} {} {pairs:?} {standing:?}", grant.id, pin.subject_text(grant.subject)));
     }
     for number in 0..20 {
         let Some(known) = pin.subject_number(&format!("u{number}")) else { continue };

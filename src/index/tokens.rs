@@ -36,13 +36,12 @@
 //! version means: look again. The writer has then made progress, so readers are lock-free, and a writer that is paused
 //! at any instruction leaves nobody waiting.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use crossbeam_epoch::{Atomic, Guard, Owned};
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
+use super::ahead::fetch;
+use super::zeroed::{Zero, Zeroed};
 use crate::domain::{Expiry, Timestamp, TokenKey, TokenTimes};
 
 /// Segments of the table. Many, so that each stays small: growing one is a pause of the writer, copying one a window
@@ -60,8 +59,6 @@ const FIRST_SLOT: usize = 2;
 const REVOKED: u32 = 1 << 31;
 /// Buckets of a fresh segment.
 const FRESH_BUCKETS: usize = 4;
-/// Segments of at least this many bytes are mappings of their own.
-const MAPPED_FROM_BYTES: usize = 64 << 10;
 /// How full a segment may get before it grows, in sixteenths of its slots.
 const FULL_SIXTEENTHS: usize = 14;
 /// How many buckets a search for room may look at before the segment grows instead.
@@ -93,65 +90,27 @@ impl Bucket {
     }
 }
 
+// SAFETY: sixteen words; zero is one of their values.
+unsafe impl Zero for Bucket {}
+
 /// The buckets of a segment; freed when the last reader of its time has gone.
 pub(crate) struct Segment {
-    start: NonNull<Bucket>,
-    buckets: usize,
+    buckets: Zeroed<Bucket>,
 }
 
-// SAFETY: buckets are arrays of atomics owned by this value.
-unsafe impl Send for Segment {}
-// SAFETY: as above; `&Segment` only gives `&[Bucket]`.
-unsafe impl Sync for Segment {}
-
 impl Segment {
-    /// Large segments are mappings of their own, so that one that was outgrown goes back to the system whole: an allocator
-    /// would keep its pieces, half as much again as the table while it is filled.
     fn zeroed(buckets: usize) -> Self {
-        let layout = Self::layout(buckets);
-        let start = if layout.size() >= MAPPED_FROM_BYTES {
-            let (access, kind) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
-            // SAFETY: a new private mapping at an address of the system's choice touches no memory that exists.
-            let mapped = unsafe { mmap_anonymous(std::ptr::null_mut(), layout.size(), access, kind) };
-            mapped.unwrap_or(std::ptr::null_mut()).cast::<Bucket>()
-        } else {
-            // SAFETY: the size is not zero, since `buckets` is at least FRESH_BUCKETS.
-            unsafe { alloc_zeroed(layout) }.cast::<Bucket>()
-        };
-        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
-        Self { start, buckets }
-    }
-
-    fn layout(buckets: usize) -> Layout {
-        match Layout::array::<Bucket>(buckets) {
-            Ok(layout) if layout.size() > 0 => layout,
-            _ => unreachable!("a segment has between {FRESH_BUCKETS} and 2^32 buckets"),
-        }
+        Self { buckets: Zeroed::new(buckets) }
     }
 
     pub(crate) fn buckets(&self) -> &[Bucket] {
-        // SAFETY: `start` points to `buckets` zeroed buckets, and zero is a valid atomic.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.buckets) }
+        &self.buckets
     }
 
     fn homes(&self, key: &[u32; 4]) -> (usize, usize) {
-        let scale = |word: u32| ((u64::from(word) * self.buckets as u64) >> 32) as usize;
+        let scale = |word: u32| ((u64::from(word) * self.buckets.len() as u64) >> 32) as usize;
         let (first, second) = (scale(key[1]), scale(key[2]));
-        if first == second { (first, (second + 1) % self.buckets) } else { (first, second) }
-    }
-}
-
-impl Drop for Segment {
-    fn drop(&mut self) {
-        let layout = Self::layout(self.buckets);
-        if layout.size() >= MAPPED_FROM_BYTES {
-            // SAFETY: mapped in `zeroed` with this size; dropped once, when no reader can have it.
-            let unmapped = unsafe { munmap(self.start.as_ptr().cast(), layout.size()) };
-            debug_assert!(unmapped.is_ok(), "a mapping of ours can be taken back");
-        } else {
-            // SAFETY: allocated in `zeroed` with this layout; dropped once, when no reader can have it.
-            unsafe { dealloc(self.start.as_ptr().cast(), layout) }
-        }
+        if first == second { (first, (second + 1) % self.buckets.len()) } else { (first, second) }
     }
 }
 
@@ -248,6 +207,22 @@ impl Found<'_> {
     }
 }
 
+/// Which of a key's two buckets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Home {
+    First,
+    Second,
+}
+
+/// Where a token seems to lead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Glimpse {
+    /// The number of its grant; 0 if the slot was emptied.
+    pub(crate) grant: u32,
+    /// Its row in `details`, if it has one.
+    pub(crate) details: Option<u32>,
+}
+
 /// The table. Readers need a guard of `crossbeam_epoch`; changes are for the one writer.
 pub(crate) struct Tokens {
     segments: Box<[Atomic<Segment>]>,
@@ -295,20 +270,29 @@ impl Tokens {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Begins to load the bucket where the key would be first.
+    fn bucket<'g>(&self, words: &[u32; 4], home: Home, guard: &'g Guard) -> &'g Bucket {
+        let segment = self.segment(Self::number(words), guard);
+        let (first, second) = segment.homes(words);
+        &segment.buckets()[if home == Home::First { first } else { second }]
+    }
+
+    /// Begins to load one of the key's buckets.
     #[inline]
-    pub(crate) fn prefetch(&self, key: &TokenKey, guard: &Guard) {
-        let words = key.words();
-        let segment = self.segment(Self::number(&words), guard);
-        let (first, _) = segment.homes(&words);
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: prefetching any address is harmless; this one is of a live bucket.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(&segment.buckets()[first]).cast());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = first;
+    pub(crate) fn fetch(&self, key: &TokenKey, home: Home, guard: &Guard) {
+        fetch(self.bucket(&key.words(), home, guard));
+    }
+
+    /// What one of the key's buckets seems to say, read without the protocol: good for hints alone.
+    #[inline]
+    pub(crate) fn glimpse(&self, key: &TokenKey, home: Home, guard: &Guard) -> Option<Glimpse> {
+        let key = key.words();
+        let bucket = self.bucket(&key, home, guard);
+        (0..SLOTS).map(|slot| bucket.slot(slot)).find_map(|words| {
+            let word = |i: usize| words[i].load(Ordering::Relaxed);
+            let is_it = (0..4).fold(0, |differ, i| differ | (word(i) ^ key[i])) == 0;
+            let details = (word(6) >> 16 == 0).then(|| word(5));
+            is_it.then(|| Glimpse { grant: word(4) & !REVOKED, details })
+        })
     }
 
     /// The token with this key.

@@ -1,0 +1,84 @@
+//! Zeroed memory for the tables: cache lines stay whole, large pieces come from the system and go back to it.
+//!
+//! A large piece is a mapping of its own, for two reasons. Its pages cost nothing until they are written, so a table may
+//! ask for twice what it holds; an allocator asked for aligned zeroes would write them all. And what was outgrown goes
+//! back to the system whole; an allocator would keep its pieces, half as much again as the table while it is filled.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
+
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+/// Pieces of at least this many bytes are mappings of their own.
+const MAPPED_FROM_BYTES: usize = 64 << 10;
+/// What a piece is aligned to: a cache line.
+const LINE_BYTES: usize = 64;
+
+/// What may be made of zeroes and shared between threads.
+///
+/// # Safety
+/// All bytes zero are a valid value, it needs no dropping, and it is aligned to no more than a cache line.
+pub(crate) unsafe trait Zero: Sync {}
+
+// SAFETY: a word; zero is one of its values.
+unsafe impl Zero for AtomicU64 {}
+
+/// An array that began as zeroes and begins with a cache line.
+pub(crate) struct Zeroed<T: Zero> {
+    start: NonNull<T>,
+    len: usize,
+}
+
+// SAFETY: an array owned by this value, like a boxed slice; `T` is `Sync` and needs no dropping.
+unsafe impl<T: Zero> Send for Zeroed<T> {}
+// SAFETY: as above; `&Zeroed` only gives `&[T]`.
+unsafe impl<T: Zero> Sync for Zeroed<T> {}
+
+impl<T: Zero> Zeroed<T> {
+    /// So many zeroes; at least one.
+    pub(crate) fn new(len: usize) -> Self {
+        let layout = Self::layout(len);
+        let start = if layout.size() >= MAPPED_FROM_BYTES {
+            let (access, kind) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+            // SAFETY: a new private mapping at an address of the system's choice touches no memory that exists.
+            let mapped = unsafe { mmap_anonymous(std::ptr::null_mut(), layout.size(), access, kind) };
+            mapped.unwrap_or(std::ptr::null_mut()).cast::<T>()
+        } else {
+            // SAFETY: the size is not zero, or `layout` would not have returned.
+            unsafe { alloc_zeroed(layout) }.cast::<T>()
+        };
+        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
+        Self { start, len }
+    }
+
+    fn layout(len: usize) -> Layout {
+        match Layout::array::<T>(len).and_then(|layout| layout.align_to(LINE_BYTES)) {
+            Ok(layout) if layout.size() > 0 => layout,
+            _ => unreachable!("tables of the index have between one and 2^32 rows of a few words"),
+        }
+    }
+}
+
+impl<T: Zero> std::ops::Deref for Zeroed<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: `start` points to `len` values that began as zeroes, which are valid.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl<T: Zero> Drop for Zeroed<T> {
+    fn drop(&mut self) {
+        let layout = Self::layout(self.len);
+        if layout.size() >= MAPPED_FROM_BYTES {
+            // SAFETY: mapped in `new` with this size; dropped once, when nobody can have a reference into it.
+            let unmapped = unsafe { munmap(self.start.as_ptr().cast(), layout.size()) };
+            debug_assert!(unmapped.is_ok(), "a mapping of ours can be taken back");
+        } else {
+            // SAFETY: allocated in `new` with this layout; dropped once, when nobody can have a reference into it.
+            unsafe { dealloc(self.start.as_ptr().cast(), layout) }
+        }
+    }
+}
