@@ -4,6 +4,7 @@
 //! everything runs once, small, and no number means anything. Short rounds of all rows are interleaved, so that
 //! a machine whose speed drifts slows all rows alike; only ratios are worth quoting. See `benches/README.md`.
 
+use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::hint::black_box;
 
@@ -287,11 +288,13 @@ fn processor_time() -> f64 {
 }
 
 /// The index beside maps that hold the same keys and eight bytes for each, all asked one by one.
-fn maps<'r>(questions: &[Question], index: &'r Index, pepper: &'r Pepper) -> Vec<Row<'r>> {
+fn maps<'r>(questions: &'r [Question], index: &'r Index, pepper: &'r Pepper) -> Vec<Row<'r>> {
+    // Made when they are first asked, so that nobody waits for rows that were not chosen.
     let keys = || questions.iter().zip(0u32..).map(|(question, n)| (pepper.key(&question.digest), (n, 7u32)));
-    let dash: DashMap<TokenKey, (u32, u32)> = keys().collect();
-    let papaya: papaya::HashMap<TokenKey, (u32, u32)> = keys().collect();
-    let lines: Vec<[u64; 8]> = (0..questions.len() as u64).map(|n| [n; 8]).collect();
+    let dash: LazyCell<DashMap<TokenKey, (u32, u32)>, _> = LazyCell::new(move || keys().collect());
+    let papaya: LazyCell<papaya::HashMap<TokenKey, (u32, u32)>, _> = LazyCell::new(move || keys().collect());
+    let lines: LazyCell<Vec<[u64; 8]>, _> =
+        LazyCell::new(move || (0..questions.len() as u64).map(|n| [n; 8]).collect());
     let each = |mut of: Box<dyn FnMut(TokenKey) -> u64 + 'r>| -> Box<dyn FnMut(&Round) -> u64 + 'r> {
         Box::new(move |round: &Round| round.known.iter().map(|question| of(pepper.key(&question.digest))).sum())
     };

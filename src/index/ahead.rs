@@ -6,10 +6,10 @@
 //!
 //! ```text
 //! pass   reads what has come                 asks memory for
-//! 1      nothing                             the token's first bucket, the place
-//! 2      the first bucket                    grant and details; the second bucket, if the token is not in the first
-//! 3      the second bucket, if it has to     grant and details
-//! 4      grant, place                        subject, first words of the access list, slot of the membership
+//! 1      nothing                             the token's first bucket
+//! 2      the first bucket                    grant and details; or the second bucket, if the token may be there
+//! 3      the second bucket                   grant and details
+//! 4      grant                               subject, first words of the access list, slot of the membership
 //! 5      slot of the membership              membership
 //! ```
 //!
@@ -17,7 +17,8 @@
 //! half written, a token may have moved), and is used for nothing but the address of a hint. The answering functions do
 //! not know that anybody looked ahead.
 //!
-//! Not fetched, because they stay in the cache by themselves: clients, policies, audiences, the catalogue. The rest of a
+//! Not fetched, because they stay in the cache by themselves: places, clients, policies, audiences,
+//! the catalogue. The rest of a
 //! long access list is left to the processor, which sees that it is read in order.
 
 use std::sync::atomic::Ordering;
@@ -53,51 +54,77 @@ impl Pin<'_> {
     }
 }
 
+/// What is to be read of a question's facts next, once it has come.
+#[derive(Clone, Copy)]
+enum Next {
+    /// Nothing: the rest is here, or the token is unknown.
+    Nothing,
+    /// The token's second bucket.
+    SecondBucket,
+    /// The row of this grant.
+    Grant(u32),
+    /// The membership of this subject, where the grant with this access list, or the question, says.
+    Membership { subject: u32, access: u32 },
+}
+
 impl Tables {
     fn look_ahead(&self, coming: &[Coming], guard: &Guard) {
         for question in coming {
             self.tokens.fetch(&question.key, Home::First, guard);
-            question.place.into_iter().for_each(|place| self.places.fetch(place));
         }
-        let mut grants = [0; AHEAD];
-        for (grant, question) in grants.iter_mut().zip(coming) {
-            *grant = self.glimpse(&question.key, Home::First, guard);
-            if *grant == 0 {
-                self.tokens.fetch(&question.key, Home::Second, guard);
+        let mut steps = [Next::Nothing; AHEAD];
+        for (next, question) in steps.iter_mut().zip(coming) {
+            *next = self.look_at_bucket(&question.key, Home::First, guard);
+        }
+        for (next, question) in steps.iter_mut().zip(coming) {
+            if let Next::SecondBucket = next {
+                *next = self.look_at_bucket(&question.key, Home::Second, guard);
             }
         }
-        for (grant, question) in grants.iter_mut().zip(coming) {
-            if *grant == 0 {
-                *grant = self.glimpse(&question.key, Home::Second, guard);
+        for (next, question) in steps.iter_mut().zip(coming) {
+            if let Next::Grant(grant) = *next {
+                *next = self.look_at_grant(grant, question.place, guard);
             }
         }
-        let mut subjects = [None; AHEAD];
-        for ((subject, grant), question) in subjects.iter_mut().zip(grants).zip(coming) {
-            let Some(row) = grant.checked_sub(1).and_then(|row| self.grants.row(row)) else { continue };
-            let (number, _) = unpack(row[0].load(Ordering::Relaxed));
-            let (access, _) = unpack(row[2].load(Ordering::Relaxed));
-            self.subjects.fetch(number);
-            self.access.fetch(access);
-            if let Some(workspace) = question.place.and_then(|place| self.workspace_of(place)) {
-                self.members.fetch_slot(pack(number, workspace), guard);
-            }
-            *subject = Some((number, access));
-        }
-        for (subject, question) in subjects.into_iter().zip(coming) {
-            let Some((number, access)) = subject else { continue };
-            let place = question.place.or_else(|| self.first_place(access));
-            if let Some(workspace) = place.and_then(|place| self.workspace_of(place)) {
-                self.members.fetch_row(pack(number, workspace), guard);
+        for (next, question) in steps.into_iter().zip(coming) {
+            if let Next::Membership { subject, access } = next {
+                self.look_at_membership(subject, access, question.place, guard);
             }
         }
     }
 
-    /// The grant of a token, if it is in this bucket; 0 if not. What it leads to is fetched.
-    fn glimpse(&self, key: &TokenKey, home: Home, guard: &Guard) -> u32 {
-        let Some(Glimpse { grant, details }) = self.tokens.glimpse(key, home, guard) else { return 0 };
-        self.grants.fetch(grant.wrapping_sub(1));
-        details.into_iter().for_each(|row| self.details.fetch(row));
-        grant
+    fn look_at_bucket(&self, key: &TokenKey, home: Home, guard: &Guard) -> Next {
+        match self.tokens.glimpse(key, home, guard) {
+            Glimpse::Token { grant, details } => {
+                self.grants.fetch(grant.wrapping_sub(1));
+                details.into_iter().for_each(|row| self.details.fetch(row));
+                Next::Grant(grant)
+            }
+            Glimpse::MaybeSecond if home == Home::First => {
+                self.tokens.fetch(key, Home::Second, guard);
+                Next::SecondBucket
+            }
+            Glimpse::MaybeSecond | Glimpse::Absent => Next::Nothing,
+        }
+    }
+
+    fn look_at_grant(&self, grant: u32, place: Option<u32>, guard: &Guard) -> Next {
+        let Some(row) = self.grants.row(grant.wrapping_sub(1)) else { return Next::Nothing };
+        let (subject, _) = unpack(row[0].load(Ordering::Relaxed));
+        let (access, _) = unpack(row[2].load(Ordering::Relaxed));
+        self.subjects.fetch(subject);
+        self.access.fetch(access);
+        if let Some(workspace) = place.and_then(|place| self.workspace_of(place)) {
+            self.members.fetch_slot(pack(subject, workspace), guard);
+        }
+        Next::Membership { subject, access }
+    }
+
+    fn look_at_membership(&self, subject: u32, access: u32, place: Option<u32>, guard: &Guard) {
+        let place = place.or_else(|| self.first_place(access));
+        if let Some(workspace) = place.and_then(|place| self.workspace_of(place)) {
+            self.members.fetch_row(pack(subject, workspace), guard);
+        }
     }
 
     fn first_place(&self, access: u32) -> Option<u32> {

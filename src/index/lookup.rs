@@ -17,14 +17,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_epoch::{Atomic, Guard, Owned};
 
 use super::ahead::fetch;
+use super::zeroed::Zeroed;
 
 struct Table {
-    slots: Box<[AtomicU64]>,
+    slots: Zeroed<AtomicU64>,
 }
 
 impl Table {
     fn new(slots: usize) -> Self {
-        Self { slots: (0..slots).map(|_| AtomicU64::new(0)).collect() }
+        Self { slots: Zeroed::new(slots) }
     }
 
     fn start(&self, hash: u32) -> usize {

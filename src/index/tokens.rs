@@ -214,13 +214,15 @@ pub(crate) enum Home {
     Second,
 }
 
-/// Where a token seems to lead.
+/// What a bucket seems to say of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Glimpse {
-    /// The number of its grant; 0 if the slot was emptied.
-    pub(crate) grant: u32,
-    /// Its row in `details`, if it has one.
-    pub(crate) details: Option<u32>,
+pub(crate) enum Glimpse {
+    /// The token is here: the number of its grant, 0 if its slot was emptied; its row in `details`, if it has one.
+    Token { grant: u32, details: Option<u32> },
+    /// It is not here; it may be in the second bucket, if this is the first.
+    MaybeSecond,
+    /// It is nowhere.
+    Absent,
 }
 
 /// The table. Readers need a guard of `crossbeam_epoch`; changes are for the one writer.
@@ -284,15 +286,17 @@ impl Tokens {
 
     /// What one of the key's buckets seems to say, read without the protocol: good for hints alone.
     #[inline]
-    pub(crate) fn glimpse(&self, key: &TokenKey, home: Home, guard: &Guard) -> Option<Glimpse> {
+    pub(crate) fn glimpse(&self, key: &TokenKey, home: Home, guard: &Guard) -> Glimpse {
         let key = key.words();
         let bucket = self.bucket(&key, home, guard);
-        (0..SLOTS).map(|slot| bucket.slot(slot)).find_map(|words| {
+        for words in (0..SLOTS).map(|slot| bucket.slot(slot)) {
             let word = |i: usize| words[i].load(Ordering::Relaxed);
-            let is_it = (0..4).fold(0, |differ, i| differ | (word(i) ^ key[i])) == 0;
-            let details = (word(6) >> 16 == 0).then(|| word(5));
-            is_it.then(|| Glimpse { grant: word(4) & !REVOKED, details })
-        })
+            if (0..4).fold(0, |differ, i| differ | (word(i) ^ key[i])) == 0 {
+                let details = (word(6) >> 16 == 0).then(|| word(5));
+                return Glimpse::Token { grant: word(4) & !REVOKED, details };
+            }
+        }
+        if bucket.spilled().load(Ordering::Relaxed) > 0 { Glimpse::MaybeSecond } else { Glimpse::Absent }
     }
 
     /// The token with this key.

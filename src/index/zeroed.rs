@@ -8,10 +8,14 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 /// Pieces of at least this many bytes are mappings of their own.
 const MAPPED_FROM_BYTES: usize = 64 << 10;
+/// Pieces of at least this many bytes are kept in huge pages where the system has them: a look at a random row then needs
+/// no walk through tables of pages that are not in the cache either. Its last huge page may be nearly empty, an eighth of
+/// the piece at most.
+const HUGE_PAGES_FROM_BYTES: usize = 16 << 20;
 /// What a piece is aligned to: a cache line.
 const LINE_BYTES: usize = 64;
 
@@ -43,7 +47,13 @@ impl<T: Zero> Zeroed<T> {
             let (access, kind) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
             // SAFETY: a new private mapping at an address of the system's choice touches no memory that exists.
             let mapped = unsafe { mmap_anonymous(std::ptr::null_mut(), layout.size(), access, kind) };
-            mapped.unwrap_or(std::ptr::null_mut()).cast::<T>()
+            let mapped = mapped.unwrap_or(std::ptr::null_mut());
+            if layout.size() >= HUGE_PAGES_FROM_BYTES {
+                // SAFETY: advice about the mapping just made, or about nothing; it changes no byte.
+                let _ = unsafe { madvise(mapped, layout.size(), Advice::LinuxHugepage) };
+                // A system without huge pages refuses, and small ones do.
+            }
+            mapped.cast::<T>()
         } else {
             // SAFETY: the size is not zero, or `layout` would not have returned.
             unsafe { alloc_zeroed(layout) }.cast::<T>()

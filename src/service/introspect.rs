@@ -193,7 +193,7 @@ fn effective_places(pin: &Pin<'_>, alive: &Alive<'_>, ask: &AskRight, places: &m
     places.clear();
     let mut everywhere: Option<ScopeMask> = None;
     let mut consider = |place: u32, is_granted: bool| {
-        let visible = |workspace: u32| ask.workspaces.includes(pin.place_text(workspace));
+        let visible = |workspace: u32| ask.workspaces.includes_found(|| pin.place_text(workspace));
         let Some(spot) = pin.spot_of(place) else { return };
         let known = places.iter().any(|known| known.place == Some(place));
         if known || !spot.workspace.is_some_and(visible) {
@@ -330,8 +330,8 @@ impl Service {
             }
             PlaceAsked::Number(number) => {
                 let spot = pin.spot_of(number).ok_or(Refusal::MayNotAskThere)?;
-                let workspace = spot.workspace.map_or("?", |workspace| pin.place_text(workspace));
-                if !ask.workspaces.includes(workspace) {
+                let workspace = || spot.workspace.map_or("?", |workspace| pin.place_text(workspace));
+                if !ask.workspaces.includes_found(workspace) {
                     return Err(Refusal::MayNotAskThere);
                 }
                 spot
