@@ -1,9 +1,10 @@
 //! Where bytes of the wire and the service meet: whole messages in, answers out. No socket, no wait.
 //!
 //! A desk belongs to one stream. It takes every whole message that has arrived as one batch: the clock is read once,
-//! the revision first, the keys of all questions are computed and their look-ups begun before the first is answered.
-//! Questions are answered on the spot without a lock or an allocation; changes and API requests are started, and their
-//! answers come when they come (`pending.rs`), a bounded number of them at a time.
+//! the revision first, the keys of the next questions are computed, and what their answers will read is begun to be
+//! loaded, before the first of them is answered. Questions are answered on the spot without a lock or an allocation;
+//! changes and API requests are started, and their answers come when they come (`pending.rs`), a bounded number of them
+//! at a time.
 //!
 //! Which way it falls: whatever cannot be answered gets an error with a code, never a verdict.
 
