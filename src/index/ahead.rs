@@ -17,9 +17,9 @@
 //! half written, a token may have moved), and is used for nothing but the address of a hint. The answering functions do
 //! not know that anybody looked ahead.
 //!
-//! Not fetched, because they stay in the cache by themselves: places, clients, policies, audiences,
-//! the catalogue. The rest of a
-//! long access list is left to the processor, which sees that it is read in order.
+//! Not fetched, because they stay in the cache by themselves: places, clients, policies, audiences, the catalogue. The
+//! rest of a long access list is left to the processor, which sees that it is read in order. What each hint is worth
+//! stands in `benches/README.md`.
 
 use std::sync::atomic::Ordering;
 

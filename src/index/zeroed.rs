@@ -23,6 +23,7 @@ const LINE_BYTES: usize = 64;
 ///
 /// # Safety
 /// All bytes zero are a valid value, it needs no dropping, and it is aligned to no more than a cache line.
+// SAFETY: only a promise is asked for here; it is given below and beside each type.
 pub(crate) unsafe trait Zero: Sync {}
 
 // SAFETY: a word; zero is one of its values.
