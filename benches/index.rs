@@ -1,26 +1,29 @@
-//! What a look into the index costs, beside a sharded-lock map and beside plain reads of the same memory.
+//! What a question costs without a socket, and what a look into the index costs beside maps of many writers.
 //!
 //! `cargo bench --bench index` measures with a million tokens; `TOKENSCOPE_BENCH_TOKENS=10000000` with ten. With `--test`
-//! everything runs once, small, and no number means anything. Each row is the median of interleaved rounds, so that a
-//! machine whose speed drifts slows all rows alike; only ratios are worth quoting. See `benches/README.md`.
+//! everything runs once, small, and no number means anything. Short rounds of all rows are interleaved, so that
+//! a machine whose speed drifts slows all rows alike; only ratios are worth quoting. See `benches/README.md`.
 
+use std::cell::LazyCell;
+use std::collections::HashMap;
 use std::hint::black_box;
-use std::time::Instant;
 
 use dashmap::DashMap;
 use tokenscope::domain::{
-    Access, Audience, CallerId, Change, ClientId, Entry, Expiry, GrantId, NewGrant, NewToken, Pair, Pepper, Place,
-    Reach, ScopeMask, ScopePosition, Sequence, SubjectId, Timestamp, TokenDigest, TokenKey, TokenTimes,
+    Access, CallerId, Change, Entry, GrantId, NewGrant, NewToken, Pair, Pepper, PolicyEntry, Reach, ScopeCatalogue,
+    ScopeMask, ScopePosition, Sequence, Switch, Timestamp, TokenDigest, TokenKey,
 };
+use tokenscope::import::line::{Line, TokenName};
 use tokenscope::index::{Index, Writer};
-use tokenscope::service::{PlaceAsked, ScopeAsked, Scratch, Service};
+use tokenscope::samples::{catalogue, world::World};
+use tokenscope::service::caller::Caller;
+use tokenscope::service::{AHEAD, Coming, Decision, Introspection, PlaceAsked, ScopeAsked, Scratch, Service};
 use tokenscope::testing::{Listed, almighty, pepper, service_over};
+use tokenscope::wire::message::Outcome;
+use tokenscope::wire::{Request, Split, decode, encode};
 
 const NOW: Timestamp = Timestamp::from_raw(1_800_000_000);
-/// Tokens of one grant.
-const PER_GRANT: u64 = 3;
-/// Questions at hand at once, as a session has them.
-const BATCH: usize = 64;
+const SEED: u64 = 1;
 
 fn mixed(number: u64) -> u64 {
     let mut mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -29,17 +32,24 @@ fn mixed(number: u64) -> u64 {
     mixed ^ mixed >> 31
 }
 
-fn digest(number: u64) -> TokenDigest {
-    let mut bytes = [0; 32];
-    for (chunk, salt) in bytes.chunks_exact_mut(8).zip(0..) {
-        chunk.copy_from_slice(&mixed(number << 2 | salt).to_le_bytes());
-    }
-    TokenDigest::from_bytes(bytes)
+/// What a caller asks of a token: whether it may do a scope at a place, by numbers.
+#[derive(Clone, Copy)]
+struct Question {
+    digest: TokenDigest,
+    place: u32,
+    scope: ScopePosition,
 }
 
+/// Fills an index with the sample world's tokens, as an import would.
 struct Filling {
+    index: Index,
     writer: Writer,
     sequence: u64,
+    catalogue: ScopeCatalogue,
+    /// The numbers of one user's grants, and a question each of them allows.
+    grants: HashMap<String, (GrantId, u32, ScopePosition)>,
+    made: u32,
+    home: u32,
 }
 
 impl Filling {
@@ -48,145 +58,311 @@ impl Filling {
         let by = CallerId::parse("bench").expect("an id");
         self.writer.apply(&Entry { sequence: Sequence(self.sequence), at: NOW, by, change });
     }
-}
 
-fn filled(tokens: u64, pepper: &Pepper) -> (Index, Writer) {
-    let (index, writer) = tokenscope::index::new();
-    let mut filling = Filling { writer, sequence: 0 };
-    let client = ClientId::parse("app").expect("an id");
-    let place = Place::parse("1579").expect("a place");
-    filling.change(Change::RegisterClient(client.clone()));
-    filling.change(Change::AddScope("tasks:read".into()));
-    let mut scopes = ScopeMask::EMPTY;
-    scopes.insert(ScopePosition::new(0));
-    let audience = vec![Audience::parse("https://api.example").expect("an id")];
-    for number in 0..tokens {
-        let grant = (number / PER_GRANT) as u32 + 1;
-        if number % PER_GRANT == 0 {
-            let subject = SubjectId::parse(&format!("u{grant}")).expect("an id");
-            filling.change(Change::AddMember(subject.clone(), place.clone()));
-            filling.change(Change::MakeGrant(NewGrant {
-                id: GrantId::new(grant).expect("a number"),
-                subject,
-                client: client.clone(),
-                access: Access::new([Pair { reach: Reach::At(place.clone()), scopes }]).expect("not empty"),
-                expiry: Expiry::Never,
-                audience: audience.clone(),
-            }));
-        }
-        filling.change(Change::RegisterToken(NewToken {
-            key: pepper.key(&digest(number)),
-            grant: GrantId::new(grant).expect("a number"),
-            times: TokenTimes { issued: NOW, not_before: NOW, expiry: Expiry::At(NOW.plus(3_600)) },
-            audience: None,
-            confirmation: None,
-            narrowed: None,
-        }));
+    /// A scope of a set, by position.
+    fn one_of(&self, scopes: &ScopeMask) -> ScopePosition {
+        let positions = (0..self.catalogue.entries().len()).map(|at| ScopePosition::new(at as u8));
+        positions.into_iter().find(|position| scopes.allows(*position)).unwrap_or(ScopePosition::new(0))
     }
-    (index, filling.writer)
+
+    fn line(&mut self, line: Line, pepper: &Pepper, questions: &mut Vec<Question>) {
+        match line {
+            Line::Client(client, _) => self.change(Change::RegisterClient(client)),
+            Line::Scope(name, _) => {
+                self.catalogue.add(&name).expect("a scope");
+                self.change(Change::AddScope(name));
+            }
+            Line::Member(subject, place) => {
+                self.grants.clear();
+                self.change(Change::AddMember(subject, place.clone()));
+                self.home = self.index.pin().place_number(place.as_str()).expect("just named");
+            }
+            Line::Policy(line) => {
+                let workspace = line.workspace;
+                line.mode.into_iter().for_each(|mode| self.change(Change::SetPolicyMode(workspace.clone(), mode)));
+                if line.personal == Some(Switch::Off) {
+                    self.change(Change::SwitchPersonal(workspace.clone(), Switch::Off));
+                }
+                let lists = [(line.blocked, PolicyEntry::Block), (line.approved, PolicyEntry::Approve)];
+                for (client, entry) in
+                    lists.into_iter().flat_map(|(list, entry)| list.into_iter().map(move |c| (c, entry)))
+                {
+                    self.change(Change::SetPolicyEntry(workspace.clone(), client, entry));
+                }
+            }
+            Line::Grant(line) => {
+                self.made += 1;
+                let id = GrantId::new(self.made).expect("a number");
+                let mask = |names: &[Box<str>]| self.catalogue.mask(names.iter().map(|name| &**name)).expect("known");
+                let pairs = line.access.iter().map(|(reach, names)| Pair { reach: reach.clone(), scopes: mask(names) });
+                let access = Access::new(pairs).expect("not empty");
+                let first = access.pairs()[0].clone();
+                let audience = line.audience.expect("samples name one");
+                let (subject, client, expiry) = (line.subject, line.client, line.expiry);
+                self.change(Change::MakeGrant(NewGrant { id, subject, client, access, expiry, audience }));
+                let place = match &first.reach {
+                    Reach::At(place) => self.index.pin().place_number(place.as_str()).expect("just named"),
+                    Reach::Everywhere => self.home,
+                };
+                self.grants.insert(line.label.as_str().to_owned(), (id, place, self.one_of(&first.scopes)));
+            }
+            Line::Token(line) => {
+                let (grant, place, scope) = self.grants[line.grant.as_str()];
+                let TokenName::Digest(digest) = line.name else { return };
+                questions.push(Question { digest, place, scope });
+                let (times, confirmation) = (line.times, line.confirmation);
+                let key = pepper.key(&digest);
+                self.change(Change::RegisterToken(NewToken {
+                    key,
+                    grant,
+                    times,
+                    audience: None,
+                    confirmation,
+                    narrowed: None,
+                }));
+            }
+            Line::Alias(..) | Line::Subject(..) | Line::Pepper(_) => {}
+        }
+    }
 }
 
-/// One thing that is measured: its name, and a round of it over these question numbers.
-type Row<'r> = (&'static str, Box<dyn FnMut(&[u64]) -> u64 + 'r>);
+fn filled(tokens: u64, pepper: &Pepper) -> (Index, Writer, Vec<Question>) {
+    let (index, writer) = tokenscope::index::new();
+    let mut filling = Filling {
+        index: index.clone(),
+        writer,
+        sequence: 0,
+        catalogue: ScopeCatalogue::new(),
+        grants: HashMap::new(),
+        made: 0,
+        home: 0,
+    };
+    let mut questions = Vec::with_capacity(tokens as usize);
+    for line in catalogue().chain(World::new(SEED, tokens, NOW)) {
+        filling.line(line, pepper, &mut questions);
+    }
+    (index, filling.writer, questions)
+}
+
+/// What one round asks: tokens that are known and tokens that are not, as keys' digests and as the bytes of messages.
+struct Round {
+    known: Vec<Question>,
+    known_bytes: Vec<u8>,
+    unknown_bytes: Vec<u8>,
+}
+
+impl Round {
+    fn draw(questions: &[Question], round: u64, count: u64) -> Self {
+        let known: Vec<Question> =
+            (0..count).map(|n| questions[(mixed(round << 24 | n) % questions.len() as u64) as usize]).collect();
+        let bytes = |salt: u8| {
+            let mut bytes = Vec::new();
+            for Question { digest, place, scope } in &known {
+                let mut digest = *digest.as_bytes();
+                digest[0] ^= salt;
+                let (digest, scope, place) = (TokenDigest::from_bytes(digest), *scope, *place);
+                let request = Request::CheckNumbers { digest, scope, place };
+                let envelope = tokenscope::wire::Envelope { id: 1, least: None, request };
+                encode::request(&mut bytes, &envelope).expect("short");
+            }
+            bytes
+        };
+        let (known_bytes, unknown_bytes) = (bytes(0), bytes(1));
+        Self { known, known_bytes, unknown_bytes }
+    }
+}
+
+/// How the coming questions are prepared before they are answered.
+#[derive(Clone, Copy, PartialEq)]
+enum Look {
+    Ahead,
+    Not,
+}
+
+/// What answers whole questions, as a session does, with everything it keeps from one batch to the next.
+struct Desk<'d> {
+    service: &'d Service,
+    caller: &'d Caller,
+    coming: Vec<Coming>,
+    output: Vec<u8>,
+}
+
+impl Desk<'_> {
+    /// Answers all messages in `input`, `at_once` of them at a time; returns how many tokens were active.
+    fn answer(&mut self, input: &[u8], at_once: usize, look: Look) -> u64 {
+        let mut active = 0;
+        let mut at = 0;
+        while at < input.len() {
+            let at_sequence = self.service.revision().sequence;
+            let pin = self.service.pin();
+            self.output.clear();
+            let mut left = at_once;
+            while left > 0 && at < input.len() {
+                let together = left.min(AHEAD);
+                self.coming.clear();
+                let mut end = at;
+                for _ in 0..together {
+                    let Ok(Split::Whole(raw, length)) = decode::split(&input[end..]) else { break };
+                    let Some(digest) = decode::digest_of(&raw) else { break };
+                    let key = self.service.key(&TokenDigest::from_bytes(*digest));
+                    let place = match decode::request(&raw).map(|envelope| envelope.request) {
+                        Ok(Request::CheckNumbers { place, .. }) => Some(place),
+                        _ => None,
+                    };
+                    self.coming.push(Coming { key, place });
+                    end += length;
+                }
+                if look == Look::Ahead {
+                    self.service.look_ahead(&pin, &self.coming);
+                }
+                for coming in self.coming.drain(..) {
+                    let Ok(Split::Whole(raw, length)) = decode::split(&input[at..]) else { break };
+                    at += length;
+                    let Ok(envelope) = decode::request(&raw) else { break };
+                    let Request::CheckNumbers { scope, place, .. } = envelope.request else { break };
+                    let (scope, place) = (ScopeAsked::Position(scope), PlaceAsked::Number(place));
+                    let decision = self.service.check(&pin, self.caller, coming.key, scope, place, NOW);
+                    let outcome = match decision {
+                        Ok(Decision::Allowed) => Outcome::Allowed,
+                        Ok(Decision::Denied(denial)) => Outcome::Denied(denial),
+                        Ok(Decision::Inactive(_)) | Err(_) => Outcome::Inactive,
+                    };
+                    active += u64::from(outcome != Outcome::Inactive);
+                    encode::checked(&mut self.output, envelope.id, at_sequence, outcome);
+                }
+                left -= together;
+            }
+            black_box(&self.output);
+        }
+        active
+    }
+}
+
+/// One thing that is measured: its name, and a round of it.
+type Row<'r> = (String, Box<dyn FnMut(&Round) -> u64 + 'r>);
 
 fn main() {
     let test = std::env::args().any(|argument| argument == "--test");
     let asked = std::env::var("TOKENSCOPE_BENCH_TOKENS").ok().and_then(|tokens| tokens.parse().ok());
     let tokens: u64 = if test { 3_000 } else { asked.unwrap_or(1_000_000) };
-    let (rounds, per_round) = if test { (1, 1_000) } else { (9, 400_000) };
+    let (rounds, per_round) = if test { (1, 500) } else { (101, 6_000) };
 
     let pepper = pepper();
-    let (index, writer) = filled(tokens, &pepper);
+    let (index, writer, questions) = filled(tokens, &pepper);
     let listed = Listed::default();
-    let (service, _control) = service_without_list(index.clone(), writer, &listed);
-    let map: DashMap<TokenKey, (u32, u32)> = (0..tokens).map(|n| (pepper.key(&digest(n)), (n as u32, 7))).collect();
-    let lines: Vec<[u64; 8]> = (0..tokens).map(|n| [n; 8]).collect();
+    listed.pretend(writer.applied());
+    let (service, _control) = service_over(index.clone(), writer, &listed);
+    let grants = index.pin().grants();
+    println!("{tokens} tokens, {grants} grants, {} bytes a token in the index", index.pin().bytes() / tokens);
     let caller = almighty();
+    // Words of the command line choose rows by a part of their name.
+    let chosen: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let mut rows = maps(&questions, &index, &pepper);
+    rows.extend(looks(&service, &caller));
+    rows.extend(wholes(&service, &caller));
 
-    let key = |number: u64| pepper.key(&digest(number));
-    let mut rows: Vec<Row<'_>> = vec![
-        ("make the key of a digest", Box::new(|asked| asked.iter().map(|n| u64::from(key(*n).words()[0])).sum())),
-        ("read a random cache line", Box::new(|asked| asked.iter().map(|n| lines[(*n % tokens) as usize][0]).sum())),
-        (
-            "dashmap, key and get",
-            Box::new(|asked| asked.iter().filter_map(|n| map.get(&key(*n)).map(|found| u64::from(found.0))).sum()),
-        ),
-        (
-            "index, key and find, one by one",
-            Box::new(|asked| {
-                let found = |n: &u64| index.pin().token(key(*n)).map(|token| u64::from(token.grant));
-                asked.iter().filter_map(found).sum()
-            }),
-        ),
-        (
-            "index, key and find, batches of 64",
-            Box::new(|asked| {
-                in_batches(asked, &service, |pin, key| pin.token(key).map_or(0, |token| u64::from(token.grant)))
-            }),
-        ),
-        (
-            "index, unknown tokens, batches of 64",
-            Box::new(|asked| {
-                let unknown: Vec<u64> = asked.iter().map(|n| n | 1 << 60).collect();
-                in_batches(&unknown, &service, |pin, key| u64::from(pin.token(key).is_some()))
-            }),
-        ),
-        (
-            "whole check by numbers, batches of 64",
-            Box::new(|asked| {
-                let (scope, place) = (ScopeAsked::Position(ScopePosition::new(0)), PlaceAsked::Number(0));
-                in_batches(asked, &service, |pin, key| {
-                    u64::from(service.check(pin, &caller, key, scope, place, NOW).is_ok())
-                })
-            }),
-        ),
-        (
-            "whole introspection, batches of 64",
-            Box::new(|asked| {
-                let mut scratch = Scratch::default();
-                in_batches(asked, &service, |pin, key| {
-                    u64::from(service.introspect(pin, &caller, key, None, NOW, &mut scratch).is_ok())
-                })
-            }),
-        ),
-    ];
+    rows.retain(|(name, _)| chosen.is_empty() || chosen.iter().any(|part| name.contains(part.as_str())));
 
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); rows.len()];
     for round in 0..rounds {
-        let asked: Vec<u64> = (0..per_round).map(|n| mixed(round << 32 | n) % tokens).collect();
-        for ((_, run), times) in rows.iter_mut().zip(&mut times) {
-            let begun = Instant::now();
+        for (row, ((_, run), times)) in rows.iter_mut().zip(&mut times).enumerate() {
+            // Each row asks about other tokens than the rows before it, which would leave theirs in the cache.
+            let asked = Round::draw(&questions, round << 16 | row as u64, per_round);
+            let begun = processor_time();
             black_box(run(&asked));
-            times.push(begun.elapsed().as_nanos() as f64 / per_round as f64);
+            times.push((processor_time() - begun) / per_round as f64);
         }
     }
-    println!("{tokens} tokens, {} bytes each in the index; nanoseconds per question", index.pin().bytes() / tokens);
-    println!("{:42} {:>8} {:>8} {:>8}", "", "median", "min", "max");
+    println!("{:52} {:>8} {:>8} {:>8}  nanoseconds of processor time a question", "", "quarter", "median", "3/4");
     for ((name, _), times) in rows.iter().zip(&mut times) {
         times.sort_by(f64::total_cmp);
-        println!("{name:42} {:>8.1} {:>8.1} {:>8.1}", times[times.len() / 2], times[0], times[times.len() - 1]);
+        let quartile = |quarter: usize| times[times.len() * quarter / 4];
+        println!("{name:52} {:>8.1} {:>8.1} {:>8.1}", quartile(1), quartile(2), quartile(3));
     }
 }
 
-/// The service over a filled index; its list is empty, so nothing can be changed through it.
-fn service_without_list(index: Index, writer: Writer, listed: &Listed) -> (Service, tokenscope::store::Control) {
-    listed.pretend(writer.applied());
-    service_over(index, writer, listed)
+/// What this thread has had of its processor, in nanoseconds: others who want it too do not count.
+fn processor_time() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }
 
-fn in_batches(
-    asked: &[u64],
-    service: &Service,
-    mut answer: impl FnMut(&tokenscope::index::Pin<'_>, TokenKey) -> u64,
-) -> u64 {
-    let mut sum = 0;
-    let mut keys = Vec::with_capacity(BATCH);
-    for batch in asked.chunks(BATCH) {
-        let pin = service.pin();
-        keys.clear();
-        keys.extend(batch.iter().map(|number| service.key(&digest(*number))));
-        service.prefetch(&pin, &keys);
-        sum += keys.iter().map(|key| answer(&pin, *key)).sum::<u64>();
+/// The index beside maps that hold the same keys and eight bytes for each, all asked one by one.
+fn maps<'r>(questions: &'r [Question], index: &'r Index, pepper: &'r Pepper) -> Vec<Row<'r>> {
+    // Made when they are first asked, so that nobody waits for rows that were not chosen.
+    let keys = || questions.iter().zip(0u32..).map(|(question, n)| (pepper.key(&question.digest), (n, 7u32)));
+    let dash: LazyCell<DashMap<TokenKey, (u32, u32)>, _> = LazyCell::new(move || keys().collect());
+    let papaya: LazyCell<papaya::HashMap<TokenKey, (u32, u32)>, _> = LazyCell::new(move || keys().collect());
+    let lines: LazyCell<Vec<[u64; 8]>, _> =
+        LazyCell::new(move || (0..questions.len() as u64).map(|n| [n; 8]).collect());
+    let each = |mut of: Box<dyn FnMut(TokenKey) -> u64 + 'r>| -> Box<dyn FnMut(&Round) -> u64 + 'r> {
+        Box::new(move |round: &Round| round.known.iter().map(|question| of(pepper.key(&question.digest))).sum())
+    };
+    vec![
+        ("make the key of a digest".into(), each(Box::new(|key| u64::from(key.words()[0])))),
+        (
+            "key, read a random cache line".into(),
+            each(Box::new(move |key| lines[key.words()[0] as usize % lines.len()][0])),
+        ),
+        (
+            "key, get from dashmap".into(),
+            each(Box::new(move |key| dash.get(&key).map_or(0, |found| u64::from(found.0)))),
+        ),
+        (
+            "key, get from papaya".into(),
+            each(Box::new(move |key| papaya.pin().get(&key).map_or(0, |found| u64::from(found.0)))),
+        ),
+        (
+            "key, find in the index".into(),
+            each(Box::new(|key| index.pin().token(key).map_or(0, |token| u64::from(token.grant)))),
+        ),
+    ]
+}
+
+/// Whole introspections by the library's call, in batches.
+fn looks<'r>(service: &'r Service, caller: &'r Caller) -> Vec<Row<'r>> {
+    let introspect = |look: Look| {
+        let mut scratch = Scratch::default();
+        let mut coming = Vec::with_capacity(AHEAD);
+        move |round: &Round| {
+            let mut active = 0;
+            for batch in round.known.chunks(AHEAD) {
+                let pin = service.pin();
+                coming.clear();
+                coming.extend(batch.iter().map(|question| Coming { key: service.key(&question.digest), place: None }));
+                if look == Look::Ahead {
+                    service.look_ahead(&pin, &coming);
+                }
+                for question in &coming {
+                    let answer = service.introspect(&pin, caller, question.key, None, NOW, &mut scratch);
+                    active += u64::from(matches!(answer, Ok(Introspection::Active(_))));
+                }
+            }
+            active
+        }
+    };
+    vec![
+        ("introspection, 64 at once, no look-ahead".into(), Box::new(introspect(Look::Not))),
+        ("introspection, 64 at once, look-ahead".into(), Box::new(introspect(Look::Ahead))),
+    ]
+}
+
+/// Whole checks from the bytes of a message to the bytes of its answer.
+fn wholes<'r>(service: &'r Service, caller: &'r Caller) -> Vec<Row<'r>> {
+    let mut rows: Vec<Row<'r>> = Vec::new();
+    for is_known in [true, false] {
+        for at_once in [1, 16, 64, 256] {
+            for look in [Look::Not, Look::Ahead] {
+                let what = if is_known { "known" } else { "unknown" };
+                let how = if look == Look::Ahead { "look-ahead" } else { "no look-ahead" };
+                let mut desk = Desk { service, caller, coming: Vec::new(), output: Vec::new() };
+                let run = move |round: &Round| {
+                    let bytes = if is_known { &round.known_bytes } else { &round.unknown_bytes };
+                    desk.answer(bytes, at_once, look)
+                };
+                rows.push((format!("check, {what} token, {at_once} at once, {how}"), Box::new(run)));
+            }
+        }
     }
-    sum
+    rows
 }

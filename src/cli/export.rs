@@ -59,13 +59,8 @@ pub fn export(offline: &Offline, out: &mut dyn Write) -> Result<(), Failure> {
     let mut written = vec![false; pin.grants() as usize + 1];
     for number in 1..=pin.grants() {
         let Some(grant) = pin.grant(number) else { continue };
-        let Some((subject, client, mark)) = pin.grant_parties(&grant) else { continue };
-        let made = grant.facts.made;
-        let void = grant.facts.revoked
-            || made <= mark
-            || made <= subject.void_before
-            || made <= client.void_before
-            || grant.facts.expiry.has_passed(now);
+        let Some(standing) = pin.grant_standing(&grant) else { continue };
+        let void = standing.unrevoked().is_err() || grant.facts.expiry.has_passed(now);
         let access = access(&pin, pin.pairs(&grant).filter(|pair| alive(&pin, &grant, pair)))?;
         if void || access.is_empty() {
             continue;
@@ -102,7 +97,7 @@ pub fn export(offline: &Offline, out: &mut dyn Write) -> Result<(), Failure> {
             grant: label(grant.id)?,
             times: token.times,
             audience: token.has_own_audience().then_some(own),
-            confirmation: token.confirmation(&pin),
+            confirmation: token.bound(&pin).map(Into::into),
             narrowed,
         }))?;
     }

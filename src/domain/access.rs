@@ -234,18 +234,22 @@ impl TokenFacts {
         )
     }
 
+    /// Its grant, and between whom.
+    pub fn standing(&self) -> GrantStanding {
+        let Self { grant, subject, client, subject_client_void_before, .. } = *self;
+        GrantStanding { grant, subject, client, subject_client_void_before }
+    }
+
     /// Whether the token is active at `now`, as far as it alone is concerned; places come after.
     ///
     /// # Errors
     /// The first reason why not. Which one comes first matters to nobody but the operator.
     pub fn verdict(&self, now: Timestamp) -> Result<(), Inactive> {
         let Self { times, grant, subject, client, .. } = self;
-        let void = [
-            (self.revoked, Inactive::TokenRevoked),
-            (grant.revoked, Inactive::GrantRevoked),
-            (grant.made <= self.subject_client_void_before, Inactive::SubjectClientRevoked),
-            (grant.made <= subject.void_before, Inactive::SubjectRevoked),
-            (grant.made <= client.void_before, Inactive::ClientRevoked),
+        let standing = self.standing();
+        first([(self.revoked, Inactive::TokenRevoked)])?;
+        standing.unrevoked()?;
+        first([
             (
                 times.issued < self.all_issued_before
                     || times.issued < grant.issued_before
@@ -256,13 +260,67 @@ impl TokenFacts {
             (times.expiry.has_passed(now), Inactive::Expired),
             (grant.expiry.has_passed(now), Inactive::GrantExpired),
             (now < times.not_before, Inactive::NotYetValid),
-            (subject.switch == Switch::Off, Inactive::SubjectOff),
-            (client.switch == Switch::Off, Inactive::ClientOff),
-        ];
-        match void.into_iter().find(|(holds, _)| *holds) {
-            Some((_, reason)) => Err(reason),
-            None => Ok(()),
-        }
+        ])?;
+        standing.let_in()
+    }
+}
+
+/// A grant, and what is known of those it stands between: everything that decides whether its tokens can be active,
+/// apart from their own times.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GrantStanding {
+    /// The grant itself.
+    pub grant: GrantFacts,
+    /// Its subject.
+    pub subject: PartyFacts,
+    /// Its client.
+    pub client: PartyFacts,
+    /// What this subject granted to this client at or before this is void.
+    pub subject_client_void_before: Sequence,
+}
+
+impl GrantStanding {
+    /// Whether no revocation has made the grant void. One that did has done so for good.
+    ///
+    /// # Errors
+    /// The first revocation that did.
+    pub fn unrevoked(&self) -> Result<(), Inactive> {
+        let Self { grant, subject, client, .. } = self;
+        first([
+            (grant.revoked, Inactive::GrantRevoked),
+            (grant.made <= self.subject_client_void_before, Inactive::SubjectClientRevoked),
+            (grant.made <= subject.void_before, Inactive::SubjectRevoked),
+            (grant.made <= client.void_before, Inactive::ClientRevoked),
+        ])
+    }
+
+    /// Whether neither party is suspended.
+    ///
+    /// # Errors
+    /// Which one is.
+    pub fn let_in(&self) -> Result<(), Inactive> {
+        first([
+            (self.subject.switch == Switch::Off, Inactive::SubjectOff),
+            (self.client.switch == Switch::Off, Inactive::ClientOff),
+        ])
+    }
+
+    /// Whether tokens of the grant can be active at `now`, whatever their own times.
+    ///
+    /// # Errors
+    /// The first reason why not, in the order of [`TokenFacts::verdict`].
+    pub fn verdict(&self, now: Timestamp) -> Result<(), Inactive> {
+        self.unrevoked()?;
+        first([(self.grant.expiry.has_passed(now), Inactive::GrantExpired)])?;
+        self.let_in()
+    }
+}
+
+/// The first reason that holds.
+fn first<const N: usize>(reasons: [(bool, Inactive); N]) -> Result<(), Inactive> {
+    match reasons.into_iter().find(|(holds, _)| *holds) {
+        Some((_, reason)) => Err(reason),
+        None => Ok(()),
     }
 }
 

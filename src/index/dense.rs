@@ -11,6 +11,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::ahead::fetch;
 use super::zeroed::Zeroed;
 
 /// Rows in the first chunk; chunk `i` holds this many times 2ⁱ.
@@ -51,9 +52,29 @@ impl<const W: usize> Dense<W> {
         self.words_of(row)
     }
 
+    /// Begins to load a row, which may lie in two lines.
+    #[inline]
+    pub(crate) fn fetch(&self, row: u32) {
+        if let Some(words) = self.row(row) {
+            fetch(&words[0]);
+            if W > 1 {
+                fetch(&words[W - 1]);
+            }
+        }
+    }
+
     fn words_of(&self, row: u32) -> Option<&[AtomicU64; W]> {
         let (chunk, offset) = Self::place_of(row);
         self.chunks.get(chunk)?.get()?.get(offset..offset + W)?.first_chunk()
+    }
+
+    /// The words of the published rows from this one on, as far as they lie in one piece; nothing beyond the end.
+    #[inline]
+    pub(crate) fn words_from(&self, row: u32) -> &[AtomicU64] {
+        let (chunk, offset) = Self::place_of(row);
+        let words = self.chunks.get(chunk).and_then(OnceLock::get).map_or(&[][..], |words| words);
+        let end = offset + self.len().saturating_sub(row) as usize * W;
+        words.get(offset..end.min(words.len())).unwrap_or_default()
     }
 
     /// Appends a row and publishes it. For the writer alone: two appends at once would write one row.

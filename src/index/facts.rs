@@ -123,6 +123,19 @@ impl<const W: usize> PairTable<W> {
         self.rows.row(self.find(pair, guard)?)
     }
 
+    /// Begins to load the slot that names the row for this pair.
+    #[inline]
+    pub(crate) fn fetch_slot(&self, pair: u64, guard: &Guard) {
+        self.lookup.fetch(hash_pair(self.seed, pair), guard);
+    }
+
+    /// Begins to load the row for this pair, or one that shares its hash.
+    #[inline]
+    pub(crate) fn fetch_row(&self, pair: u64, guard: &Guard) {
+        let row = self.lookup.find(hash_pair(self.seed, pair), guard, |_| true);
+        row.into_iter().for_each(|row| self.rows.fetch(row));
+    }
+
     /// Appends a row; its pair must be new. For the writer alone.
     pub(crate) fn push(&self, words: [u64; W], guard: &Guard) -> u32 {
         let row = self.rows.push(words);

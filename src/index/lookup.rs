@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_epoch::{Atomic, Guard, Owned};
 
+use super::ahead::fetch;
 use super::zeroed::Zeroed;
 
 struct Table {
@@ -73,6 +74,14 @@ impl Lookup {
         let table = self.table.load(Ordering::Acquire, guard);
         // SAFETY: the pointer is never null, and a swapped-out table is freed only after every guard of its time is gone.
         unsafe { table.deref() }.find(hash, is_it)
+    }
+
+    /// Begins to load the slot where a row with this hash would be first.
+    #[inline]
+    pub(crate) fn fetch(&self, hash: u32, guard: &Guard) {
+        // SAFETY: as in `find`.
+        let table = unsafe { self.table.load(Ordering::Acquire, guard).deref() };
+        fetch(&table.slots[table.start(hash)]);
     }
 
     /// Adds a row that is not in yet. For the writer alone.

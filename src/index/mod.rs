@@ -22,6 +22,7 @@
 //! A token costs a 28-byte slot in a table kept between 77 % and 87 % full, 37 to 42 bytes; a grant 40 bytes and 16 for
 //! each pair of up to 64 scopes; a membership 32 and its place in a hash table. Access lists that were replaced stay until the next start.
 
+mod ahead;
 mod apply;
 mod dense;
 mod facts;
@@ -39,8 +40,9 @@ use std::sync::Arc;
 
 use crossbeam_epoch::Guard;
 
+pub use ahead::{AHEAD, Coming};
 pub use apply::{Admitted, REMEMBERED_SECONDS, Reject, UNKNOWN_REMEMBERED_SECONDS, Writer};
-pub use read::{GrantRecord, PairRecord, Spot, TokenRecord};
+pub use read::{Bound, GrantRecord, PairRecord, Spot, TokenRecord};
 pub use sections::{LoadError, Loader};
 
 use facts::Tables;

@@ -12,7 +12,7 @@ use super::facts::{EVERYWHERE, Tables, binding, grant as granted, pair, party, u
 use super::tokens::{Found, SlotFacts, SlotTimes, use_step, use_time};
 use super::{Index, Pin};
 use crate::domain::access::{
-    ClientKind, Covers, GrantFacts, MemberFacts, PartyFacts, PlaceFacts, PolicyFacts, TokenFacts,
+    ClientKind, Covers, GrantFacts, GrantStanding, MemberFacts, PartyFacts, PlaceFacts, PolicyFacts, TokenFacts,
 };
 use crate::domain::id::PERSONAL;
 use crate::domain::{
@@ -40,6 +40,27 @@ pub struct TokenRecord<'p> {
     used: u16,
     /// Where it stands; not known of a token met on a walk.
     found: Option<Found<'p>>,
+}
+
+/// What a token is bound to: a [`Confirmation`] whose text stays where it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bound<'p> {
+    /// As [`Confirmation::Certificate`].
+    Certificate([u8; 32]),
+    /// As [`Confirmation::DpopKey`].
+    DpopKey([u8; 32]),
+    /// As [`Confirmation::Other`].
+    Other(&'p str),
+}
+
+impl From<Bound<'_>> for Confirmation {
+    fn from(bound: Bound<'_>) -> Self {
+        match bound {
+            Bound::Certificate(hash) => Self::Certificate(hash),
+            Bound::DpopKey(hash) => Self::DpopKey(hash),
+            Bound::Other(json) => Self::Other(json.into()),
+        }
+    }
 }
 
 /// What the index knows of one grant.
@@ -162,10 +183,15 @@ impl Tables {
     /// The pairs of a run. A run that leads nowhere (which only a damaged snapshot could bring) ends early.
     fn pairs_in(&self, run: u64, made: Sequence) -> impl Iterator<Item = (u32, ScopeMask, Sequence)> + use<'_> {
         let (mut at, mut left) = ((run >> 32) as u32, (run >> 16) as u32 & 0xffff);
+        let mut words: &[AtomicU64] = &[];
         let mut next = move || {
-            let word = self.access.row(at)?[0].load(Ordering::Acquire);
+            if words.is_empty() {
+                words = self.access.words_from(at);
+            }
+            let (word, rest) = words.split_first()?;
+            words = rest;
             at += 1;
-            Some(word)
+            Some(word.load(Ordering::Acquire))
         };
         std::iter::from_fn(move || {
             left = left.checked_sub(1)?;
@@ -193,17 +219,16 @@ impl Tables {
 
     /// Whether nothing can come of a grant any more.
     pub(crate) fn grant_is_void(&self, number: u32, guard: &Guard) -> bool {
-        let Some(grant) = self.grant_record(number) else { return true };
-        let Some((subject, client, mark)) = self.grant_parties(&grant, guard) else { return true };
-        let made = grant.facts.made;
-        grant.facts.revoked || made <= subject.void_before || made <= client.void_before || made <= mark
+        let grant = self.grant_record(number);
+        let standing = grant.and_then(|grant| self.grant_standing(&grant, guard));
+        standing.is_none_or(|standing| standing.unrevoked().is_err())
     }
 
-    /// The subject's and client's facts of a grant, and the mark that voids what the one granted to the other.
-    fn grant_parties(&self, grant: &GrantRecord, guard: &Guard) -> Option<(PartyFacts, PartyFacts, Sequence)> {
+    fn grant_standing(&self, grant: &GrantRecord, guard: &Guard) -> Option<GrantStanding> {
         let (subject, flags) = Self::party(self.subjects.row(grant.subject)?);
         let (client, _) = Self::party(self.clients.row(grant.client)?);
-        Some((subject, client, self.mark(flags, grant.subject, grant.client, guard)))
+        let subject_client_void_before = self.mark(flags, grant.subject, grant.client, guard);
+        Some(GrantStanding { grant: grant.facts, subject, client, subject_client_void_before })
     }
 
     fn mark(&self, subject_flags: u32, subject: u32, client: u32, guard: &Guard) -> Sequence {
@@ -229,7 +254,7 @@ impl Spot {
 
 impl TokenRecord<'_> {
     /// How the token is bound.
-    pub fn confirmation(&self, pin: &Pin<'_>) -> Option<Confirmation> {
+    pub fn bound<'t>(&self, pin: &Pin<'t>) -> Option<Bound<'t>> {
         let (kind, words) = self.bound;
         let hash = || {
             let mut hash = [0; 32];
@@ -239,11 +264,11 @@ impl TokenRecord<'_> {
             hash
         };
         match kind {
-            binding::CERTIFICATE => Some(Confirmation::Certificate(hash())),
-            binding::DPOP => Some(Confirmation::DpopKey(hash())),
+            binding::CERTIFICATE => Some(Bound::Certificate(hash())),
+            binding::DPOP => Some(Bound::DpopKey(hash())),
             binding::OTHER => {
                 let text = u32::try_from(words[0]).ok().and_then(|number| pin.tables().texts.text(number));
-                Some(Confirmation::Other(text.unwrap_or("{}").into()))
+                Some(Bound::Other(text.unwrap_or("{}")))
             }
             _ => None,
         }
@@ -315,11 +340,6 @@ impl<'i> Pin<'i> {
         self.tables().applying.load(Ordering::Relaxed) <= applied.0 + 1
     }
 
-    /// Begins to load what [`Pin::token`] will read. Only a hint.
-    pub fn prefetch(&self, key: &TokenKey) {
-        self.tables().tokens.prefetch(key, &self.guard);
-    }
-
     /// The token with this key.
     pub fn token(&self, key: TokenKey) -> Option<TokenRecord<'_>> {
         let found = self.tables().tokens.find(&key, &self.guard)?;
@@ -377,12 +397,12 @@ impl<'i> Pin<'i> {
 
     /// Everything that decides whether a token is active. `None`: its grant is not there, so it is not.
     pub fn token_facts(&self, token: &TokenRecord<'_>, grant: &GrantRecord) -> Option<TokenFacts> {
-        let (subject, client, subject_client_void_before) = self.grant_parties(grant)?;
+        let GrantStanding { grant, subject, client, subject_client_void_before } = self.grant_standing(grant)?;
         let all_issued_before = self.tables().all_issued_before.load(Ordering::Acquire);
         Some(TokenFacts {
             times: token.times,
             revoked: token.revoked,
-            grant: grant.facts,
+            grant,
             subject,
             client,
             subject_client_void_before,
@@ -390,9 +410,9 @@ impl<'i> Pin<'i> {
         })
     }
 
-    /// The subject's and client's facts of a grant, and the mark that voids what the one granted to the other.
-    pub fn grant_parties(&self, grant: &GrantRecord) -> Option<(PartyFacts, PartyFacts, Sequence)> {
-        self.tables().grant_parties(grant, &self.guard)
+    /// A grant, and what is known of those it stands between. `None`: they are not there, so nothing comes of it.
+    pub fn grant_standing(&self, grant: &GrantRecord) -> Option<GrantStanding> {
+        self.tables().grant_standing(grant, &self.guard)
     }
 
     /// Everything that decides what a grant's pairs are worth at a place. A place nobody ever named is one where nobody

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::tokens::{SlotFacts, SlotTimes, Tokens};
-use super::{Index, Loader, Writer};
+use super::{AHEAD, Coming, Index, Loader, Writer};
 use crate::domain::{
     Access, Audience, CallerId, Change, ClientId, Confirmation, Entry, Expiry, GrantId, NewGrant, NewToken, Pair,
     Place, Reach, ScopeMask, ScopePosition, Sequence, SubjectId, Target, Timestamp, TokenKey, TokenTimes,
@@ -307,7 +307,7 @@ fn told(index: &Index) -> Vec<String> {
     let mut lines = Vec::new();
     pin.for_each_token(|token| {
         let pairs: Option<Vec<_>> = token.narrowed_pairs(&pin).map(Iterator::collect);
-        let bound = token.confirmation(&pin);
+        let bound = token.bound(&pin);
         lines.push(format!(
             "{:?} {} {} {:?} {bound:?} {pairs:?} {:?}",
             token.key,
@@ -320,8 +320,8 @@ fn told(index: &Index) -> Vec<String> {
     lines.sort();
     for grant in (1..=pin.grants()).filter_map(|number| pin.grant(number)) {
         let pairs: Vec<_> = pin.pairs(&grant).collect();
-        let parties = pin.grant_parties(&grant);
-        lines.push(format!("{} {} {:?} {pairs:?} {parties:?}", grant.id, pin.subject_text(grant.subject), grant.facts));
+        let standing = pin.grant_standing(&grant);
+        lines.push(format!("{} {} {pairs:?} {standing:?}", grant.id, pin.subject_text(grant.subject)));
     }
     for number in 0..20 {
         let Some(known) = pin.subject_number(&format!("u{number}")) else { continue };
@@ -396,6 +396,28 @@ fn applying_any_rest_of_the_list_again_changes_nothing() {
 }
 
 #[test]
+fn looking_ahead_is_never_told_from_not_looking() {
+    let scribe = world(2);
+    let before = told(&scribe.index);
+    let dice = &mut Dice(11);
+    let pin = scribe.index.pin();
+    let mut known = Vec::new();
+    pin.for_each_token(|token| known.push(token.key));
+    // Known and unknown tokens, places that exist, do not, or are not named, and more than fit into one group.
+    for count in [0, 1, AHEAD, AHEAD + 1, 5 * AHEAD] {
+        let mut coming = Vec::new();
+        for _ in 0..count {
+            let is_known = dice.below(3) > 0;
+            let key = if is_known { known[dice.below(known.len() as u64) as usize] } else { dice.key() };
+            let place = [None, Some(dice.below(5) as u32), Some(u32::MAX - dice.below(2) as u32)];
+            coming.push(Coming { key, place: place[dice.below(3) as usize] });
+        }
+        pin.look_ahead(&coming);
+        assert_eq!(told(&scribe.index), before);
+    }
+}
+
+#[test]
 fn sections_that_lie_are_refused_or_read_as_nothing() {
     let scribe = world(1);
     let mut sections = Vec::new();
@@ -439,6 +461,8 @@ fn told_loosely(index: &Index) -> usize {
     let mut count = 0;
     pin.for_each_token(|token| {
         count += 1;
+        let coming = [None, Some(0), Some(token.grant)].map(|place| Coming { key: token.key, place });
+        pin.look_ahead(&coming);
         if let Some(grant) = pin.grant(token.grant) {
             count += pin.pairs(&grant).filter(|pair| pair.place.is_none_or(|at| pin.spot_of(at).is_some())).count();
             count += pin.audience(Some(&token), &grant).count();

@@ -40,7 +40,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use crossbeam_epoch::{Atomic, Guard, Owned};
 
-use super::zeroed::{FromZeros, Zeroed};
+use super::ahead::fetch;
+use super::zeroed::{Zero, Zeroed};
 use crate::domain::{Expiry, Timestamp, TokenKey, TokenTimes};
 
 /// Segments of the table. Many, so that each stays small: growing one is a pause of the writer, copying one a window
@@ -91,26 +92,27 @@ impl Bucket {
     }
 }
 
-// SAFETY: a bucket is an array of atomic numbers, for which zero is valid: all slots empty.
-unsafe impl FromZeros for Bucket {}
+// SAFETY: sixteen words; zero is one of their values.
+unsafe impl Zero for Bucket {}
 
 /// The buckets of a segment; freed when the last reader of its time has gone.
-pub(crate) struct Segment(Zeroed<Bucket>);
+pub(crate) struct Segment {
+    buckets: Zeroed<Bucket>,
+}
 
 impl Segment {
     fn zeroed(buckets: usize) -> Self {
-        Self(Zeroed::new(buckets))
+        Self { buckets: Zeroed::new(buckets) }
     }
 
     pub(crate) fn buckets(&self) -> &[Bucket] {
-        &self.0
+        &self.buckets
     }
 
     fn homes(&self, key: &[u32; 4]) -> (usize, usize) {
-        let buckets = self.0.len();
-        let scale = |word: u32| ((u64::from(word) * buckets as u64) >> 32) as usize;
+        let scale = |word: u32| ((u64::from(word) * self.buckets.len() as u64) >> 32) as usize;
         let (first, second) = (scale(key[1]), scale(key[2]));
-        if first == second { (first, (second + 1) % buckets) } else { (first, second) }
+        if first == second { (first, (second + 1) % self.buckets.len()) } else { (first, second) }
     }
 }
 
@@ -207,6 +209,24 @@ impl Found<'_> {
     }
 }
 
+/// Which of a key's two buckets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Home {
+    First,
+    Second,
+}
+
+/// What a bucket seems to say of a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Glimpse {
+    /// The token is here: the number of its grant, 0 if its slot was emptied; its row in `details`, if it has one.
+    Token { grant: u32, details: Option<u32> },
+    /// It is not here; it may be in the second bucket, if this is the first.
+    MaybeSecond,
+    /// It is nowhere.
+    Absent,
+}
+
 /// The table. Readers need a guard of `crossbeam_epoch`; changes are for the one writer.
 pub(crate) struct Tokens {
     segments: Box<[Atomic<Segment>]>,
@@ -254,20 +274,31 @@ impl Tokens {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Begins to load the bucket where the key would be first.
+    fn bucket<'g>(&self, words: &[u32; 4], home: Home, guard: &'g Guard) -> &'g Bucket {
+        let segment = self.segment(Self::number(words), guard);
+        let (first, second) = segment.homes(words);
+        &segment.buckets()[if home == Home::First { first } else { second }]
+    }
+
+    /// Begins to load one of the key's buckets.
     #[inline]
-    pub(crate) fn prefetch(&self, key: &TokenKey, guard: &Guard) {
-        let words = key.words();
-        let segment = self.segment(Self::number(&words), guard);
-        let (first, _) = segment.homes(&words);
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: prefetching any address is harmless; this one is of a live bucket.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(&segment.buckets()[first]).cast());
+    pub(crate) fn fetch(&self, key: &TokenKey, home: Home, guard: &Guard) {
+        fetch(self.bucket(&key.words(), home, guard));
+    }
+
+    /// What one of the key's buckets seems to say, read without the protocol: good for hints alone.
+    #[inline]
+    pub(crate) fn glimpse(&self, key: &TokenKey, home: Home, guard: &Guard) -> Glimpse {
+        let key = key.words();
+        let bucket = self.bucket(&key, home, guard);
+        for words in (0..SLOTS).map(|slot| bucket.slot(slot)) {
+            let word = |i: usize| words[i].load(Ordering::Relaxed);
+            if (0..4).fold(0, |differ, i| differ | (word(i) ^ key[i])) == 0 {
+                let details = (word(6) >> 16 == 0).then(|| word(5));
+                return Glimpse::Token { grant: word(4) & !REVOKED, details };
+            }
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = first;
+        if bucket.spilled().load(Ordering::Relaxed) > 0 { Glimpse::MaybeSecond } else { Glimpse::Absent }
     }
 
     /// The token with this key.

@@ -1,53 +1,62 @@
-//! Zeroed memory for the tables: a fixed number of values whose zero bytes are a sound value, aligned to a cache line.
+//! Zeroed memory for the tables: cache lines stay whole, large pieces come from the system and go back to it.
 //!
-//! From a few pages on it is a mapping of its own, for two reasons. Pages that nobody has written cost no memory, so
-//! that a table may double its space before it needs it (an allocator that is asked for alignment writes the zeros
-//! itself, and every page is there). And memory that was outgrown goes back to the system whole, where an allocator
-//! keeps the pieces.
+//! A large piece is a mapping of its own, for two reasons. Its pages cost nothing until they are written, so a table may
+//! ask for twice what it holds; an allocator asked for aligned zeroes would write them all. And what was outgrown goes
+//! back to the system whole; an allocator would keep its pieces, half as much again as the table while it is filled.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::ops::Deref;
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
 
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
-/// Memory of at least this many bytes is a mapping.
+/// Pieces of at least this many bytes are mappings of their own.
 const MAPPED_FROM_BYTES: usize = 16 << 10;
-
-/// Bytes of a cache line, to which everything is aligned.
+/// Pieces of at least this many bytes are kept in huge pages where the system has them: a look at a random row then needs
+/// no walk through tables of pages that are not in the cache either. Its last huge page may be nearly empty, an eighth of
+/// the piece at most.
+const HUGE_PAGES_FROM_BYTES: usize = 16 << 20;
+/// What a piece is aligned to: a cache line.
 const LINE_BYTES: usize = 64;
 
-/// A type that may be made of zero bytes, may be shared between threads, and needs no drop.
+/// What may be made of zeroes and shared between threads.
 ///
 /// # Safety
-/// Memory that is all zero has to be a valid value of the type.
-pub(crate) unsafe trait FromZeros: Sync + Send {}
+/// All bytes zero are a valid value, it needs no dropping, and it is aligned to no more than a cache line.
+// SAFETY: only a promise is asked for here; it is given below and beside each type.
+pub(crate) unsafe trait Zero: Sync {}
 
-// SAFETY: zero is a valid atomic number.
-unsafe impl FromZeros for std::sync::atomic::AtomicU64 {}
+// SAFETY: a word; zero is one of its values.
+unsafe impl Zero for AtomicU64 {}
 
-/// A slice of zeroed values that owns its memory.
-pub(crate) struct Zeroed<T: FromZeros> {
+/// An array that began as zeroes and begins with a cache line.
+pub(crate) struct Zeroed<T: Zero> {
     start: NonNull<T>,
     len: usize,
 }
 
-// SAFETY: it owns its values like a boxed slice, and they may be sent.
-unsafe impl<T: FromZeros> Send for Zeroed<T> {}
-// SAFETY: `&Zeroed` only gives `&[T]`, and the values may be shared.
-unsafe impl<T: FromZeros> Sync for Zeroed<T> {}
+// SAFETY: an array owned by this value, like a boxed slice; `T` is `Sync` and needs no dropping.
+unsafe impl<T: Zero> Send for Zeroed<T> {}
+// SAFETY: as above; `&Zeroed` only gives `&[T]`.
+unsafe impl<T: Zero> Sync for Zeroed<T> {}
 
-impl<T: FromZeros> Zeroed<T> {
-    /// `len` zeroed values; at least one.
+impl<T: Zero> Zeroed<T> {
+    /// So many zeroes; at least one.
     pub(crate) fn new(len: usize) -> Self {
         let layout = Self::layout(len);
         let start = if layout.size() >= MAPPED_FROM_BYTES {
             let (access, kind) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
             // SAFETY: a new private mapping at an address of the system's choice touches no memory that exists.
             let mapped = unsafe { mmap_anonymous(std::ptr::null_mut(), layout.size(), access, kind) };
-            mapped.unwrap_or(std::ptr::null_mut()).cast::<T>()
+            let mapped = mapped.unwrap_or(std::ptr::null_mut());
+            if layout.size() >= HUGE_PAGES_FROM_BYTES {
+                // SAFETY: advice about the mapping just made, or about nothing; it changes no byte.
+                let _ = unsafe { madvise(mapped, layout.size(), Advice::LinuxHugepage) };
+                // A system without huge pages refuses, and small ones do.
+            }
+            mapped.cast::<T>()
         } else {
-            // SAFETY: `layout` refuses a size of zero.
+            // SAFETY: the size is not zero, or `layout` would not have returned.
             unsafe { alloc_zeroed(layout) }.cast::<T>()
         };
         let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
@@ -57,29 +66,29 @@ impl<T: FromZeros> Zeroed<T> {
     fn layout(len: usize) -> Layout {
         match Layout::array::<T>(len).and_then(|layout| layout.align_to(LINE_BYTES)) {
             Ok(layout) if layout.size() > 0 => layout,
-            _ => unreachable!("tables have between one and 2^32 rows of a few words"),
+            _ => unreachable!("tables of the index have between one and 2^32 rows of a few words"),
         }
     }
 }
 
-impl<T: FromZeros> Deref for Zeroed<T> {
+impl<T: Zero> std::ops::Deref for Zeroed<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: `start` points to `len` values that were zeroed in `new`, and zero is a value of `T`.
+        // SAFETY: `start` points to `len` values that began as zeroes, which are valid.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
 
-impl<T: FromZeros> Drop for Zeroed<T> {
+impl<T: Zero> Drop for Zeroed<T> {
     fn drop(&mut self) {
         let layout = Self::layout(self.len);
         if layout.size() >= MAPPED_FROM_BYTES {
-            // SAFETY: mapped in `new` with this size; dropped once, when nobody can have a reference.
+            // SAFETY: mapped in `new` with this size; dropped once, when nobody can have a reference into it.
             let unmapped = unsafe { munmap(self.start.as_ptr().cast(), layout.size()) };
             debug_assert!(unmapped.is_ok(), "a mapping of ours can be taken back");
         } else {
-            // SAFETY: allocated in `new` with this layout; dropped once, when nobody can have a reference.
+            // SAFETY: allocated in `new` with this layout; dropped once, when nobody can have a reference into it.
             unsafe { dealloc(self.start.as_ptr().cast(), layout) }
         }
     }

@@ -1,9 +1,10 @@
 //! Where bytes of the wire and the service meet: whole messages in, answers out. No socket, no wait.
 //!
 //! A desk belongs to one stream. It takes every whole message that has arrived as one batch: the clock is read once,
-//! the revision first, the keys of all questions are computed and their look-ups begun before the first is answered.
-//! Questions are answered on the spot without a lock or an allocation; changes and API requests are started, and their
-//! answers come when they come (`pending.rs`), a bounded number of them at a time.
+//! the revision first, the keys of the next questions are computed, and what their answers will read is begun to be
+//! loaded, before the first of them is answered. Questions are answered on the spot without a lock or an allocation;
+//! changes and API requests are started, and their answers come when they come (`pending.rs`), a bounded number of them
+//! at a time.
 //!
 //! Which way it falls: whatever cannot be answered gets an error with a code, never a verdict.
 
@@ -18,13 +19,9 @@ use super::stats::{DoorStats, RefusedFor};
 use super::tunnel::{ApiRequest, Tunnel};
 use crate::domain::{Denial, Inactive, Revision, Sequence, Timestamp, TokenDigest, TokenKey};
 use crate::service::caller::Caller;
-use crate::service::{Decision, Introspection, Pin, PlaceAsked, Refusal, ScopeAsked, Scratch};
-use crate::wire::message::{ActiveFacts, Answer, Binding, Envelope, ErrorCode, Outcome, Request};
+use crate::service::{AHEAD, Bound, Coming, Decision, Introspection, Pin, PlaceAsked, Refusal, ScopeAsked, Scratch};
+use crate::wire::message::{ActiveFacts, Answer, Binding, Envelope, ErrorCode, Outcome, Request, kind};
 use crate::wire::{Broken, Malformed, Raw, Split, decode, encode};
-
-/// Questions whose look-ups are begun together. Enough to overlap the misses of a full packet, few enough that what was
-/// fetched is still there when it is read.
-const BATCH: usize = 64;
 
 /// Answers are sent once this many bytes of them have gathered, before the rest of a batch is looked at.
 const OUTPUT_BYTES: usize = 64 * 1024;
@@ -36,7 +33,7 @@ pub(super) struct Desk {
     certificate: Arc<[u8]>,
     /// The list the caller was found in.
     callers: Arc<Callers>,
-    keys: Vec<TokenKey>,
+    coming: Vec<Coming>,
     clerk: Clerk,
     /// Changes and API requests under way.
     pub(super) pending: Pending,
@@ -87,7 +84,7 @@ impl Desk {
             shared,
             certificate,
             callers,
-            keys: Vec::with_capacity(BATCH),
+            coming: Vec::with_capacity(AHEAD),
             clerk: Clerk { caller, tunnel, scratch: Scratch::default(), tally: Tally::default() },
             pending: Pending::new(changes_in_flight_max),
         })
@@ -115,22 +112,22 @@ impl Desk {
             return Handled { used: 0, broken: None, unfinished: false };
         }
         let started = Instant::now();
-        let Self { shared, keys, clerk, pending, .. } = self;
+        let Self { shared, coming, clerk, pending, .. } = self;
         let at = shared.service.revision();
         let pin = shared.service.pin();
         let moment = Moment { shared, pin: &pin, at, now: shared.clock.now() };
         let mut handled = Handled { used: 0, broken: None, unfinished: false };
         let mut count = 0;
         while !handled.unfinished {
-            let ahead = look_ahead(&moment, keys, rest(input, handled.used));
+            let ahead = look_ahead(&moment, coming, rest(input, handled.used));
             if ahead.messages == 0 {
                 handled.broken = ahead.broken;
                 break;
             }
-            let mut next_key = keys.drain(..);
+            let mut keys = coming.drain(..).map(|question| question.key);
             for _ in 0..ahead.messages {
                 let Ok(Split::Whole(raw, length)) = decode::split(rest(input, handled.used)) else { break };
-                let key = decode::digest_of(&raw).and_then(|_| next_key.next());
+                let key = decode::digest_of(&raw).and_then(|_| keys.next());
                 clerk.one(&moment, pending, key, &raw, output);
                 handled.used += length;
                 count += 1;
@@ -156,17 +153,18 @@ impl Desk {
     }
 }
 
-/// Computes the keys of the coming questions and begins their look-ups.
-fn look_ahead(moment: &Moment<'_>, keys: &mut Vec<TokenKey>, input: &[u8]) -> Ahead {
-    keys.clear();
+/// Computes the keys of the coming questions and begins to load what their answers will read.
+fn look_ahead(moment: &Moment<'_>, coming: &mut Vec<Coming>, input: &[u8]) -> Ahead {
+    coming.clear();
     let service = &moment.shared.service;
     let mut ahead = Ahead { messages: 0, broken: None };
     let mut at = 0;
-    while ahead.messages < BATCH {
+    while ahead.messages < AHEAD {
         match decode::split(rest(input, at)) {
             Ok(Split::Whole(raw, length)) => {
                 if let Some(digest) = decode::digest_of(&raw) {
-                    keys.push(service.key(&TokenDigest::from_bytes(*digest)));
+                    let key = service.key(&TokenDigest::from_bytes(*digest));
+                    coming.push(Coming { key, place: place_of(&raw) });
                 }
                 at += length;
                 ahead.messages += 1;
@@ -178,8 +176,19 @@ fn look_ahead(moment: &Moment<'_>, keys: &mut Vec<TokenKey>, input: &[u8]) -> Ah
             }
         }
     }
-    service.prefetch(moment.pin, keys);
+    service.look_ahead(moment.pin, coming);
     ahead
+}
+
+/// The place a question names by number. Reading the whole message is nearly free for the one kind that has it.
+fn place_of(raw: &Raw<'_>) -> Option<u32> {
+    if raw.kind & !kind::AT_LEAST != kind::CHECK_NUMBERS {
+        return None;
+    }
+    match decode::request(raw) {
+        Ok(Envelope { request: Request::CheckNumbers { place, .. }, .. }) => Some(place),
+        _ => None,
+    }
 }
 
 impl Clerk {
@@ -335,7 +344,6 @@ fn write_introspection(
         }
         Introspection::Active(token) => token,
     };
-    use crate::domain::Confirmation;
     let facts = ActiveFacts {
         sequence,
         handle: token.handle,
@@ -344,10 +352,10 @@ fn write_introspection(
         everywhere: token.everywhere,
         subject: token.subject,
         client: token.client,
-        binding: token.confirmation.as_ref().map(|confirmation| match confirmation {
-            Confirmation::Certificate(hash) => Binding::Certificate(*hash),
-            Confirmation::DpopKey(hash) => Binding::DpopKey(*hash),
-            Confirmation::Other(json) => Binding::Other(json),
+        binding: token.confirmation.map(|bound| match bound {
+            Bound::Certificate(hash) => Binding::Certificate(hash),
+            Bound::DpopKey(hash) => Binding::DpopKey(hash),
+            Bound::Other(json) => Binding::Other(json),
         }),
     };
     if let Err(error) = encode::active(output, id, &facts, token.audience(), token.places()) {

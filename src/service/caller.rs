@@ -29,6 +29,15 @@ impl<T: Ord> Only<T> {
             Self::These(items) => items.contains(item),
         }
     }
+
+    /// As [`Only::includes`], for an item that has to be found out first: where there is no limit, it is not.
+    pub fn includes_found<'q, Q>(&self, find: impl FnOnce() -> &'q Q) -> bool
+    where
+        T: std::borrow::Borrow<Q>,
+        Q: Ord + ?Sized + 'q,
+    {
+        matches!(self, Self::All) || self.includes(find())
+    }
 }
 
 /// The right to ask about tokens.

@@ -7,10 +7,9 @@ use super::caller::{AskRight, Caller};
 use super::{Refusal, Service};
 use crate::domain::access::PairFacts;
 use crate::domain::{
-    Confirmation, Denial, Expiry, GrantId, Inactive, ScopeMask, ScopePosition, Timestamp, TokenHandle, TokenKey,
-    TokenTimes,
+    Denial, Expiry, GrantId, Inactive, ScopeMask, ScopePosition, Timestamp, TokenHandle, TokenKey, TokenTimes,
 };
-use crate::index::{GrantRecord, Pin, Spot, TokenRecord};
+use crate::index::{Bound, GrantRecord, Pin, Spot, TokenRecord};
 
 /// How often a question is asked again because several changes went by while it was answered. The last answer is given
 /// as it is: every fact in it is at least as new as its revision, but they may be of different moments.
@@ -82,7 +81,7 @@ pub struct ActiveToken<'p> {
     /// `iat`, `nbf`, `exp`; `exp` is the earlier of the token's and the grant's.
     pub times: TokenTimes,
     /// `cnf`.
-    pub confirmation: Option<Confirmation>,
+    pub confirmation: Option<Bound<'p>>,
     /// What is allowed at *every* place of the token, or at the place that was asked about: the RFC's `scope`. A place
     /// that was granted and is lost (left, blocked) counts: then nothing is allowed at every place.
     pub everywhere: ScopeMask,
@@ -197,7 +196,7 @@ fn effective_places(pin: &Pin<'_>, alive: &Alive<'_>, ask: &AskRight, places: &m
     let retired = pin.catalogue().retired();
     let mut everywhere: Option<ScopeMask> = None;
     let mut consider = |place: u32, is_granted: bool| {
-        let visible = |workspace: u32| ask.workspaces.includes(pin.place_text(workspace));
+        let visible = |workspace: u32| ask.workspaces.includes_found(|| pin.place_text(workspace));
         let Some(spot) = pin.spot_of(place) else { return };
         let known = places.iter().any(|known| known.place == Some(place));
         if known || !spot.workspace.is_some_and(visible) {
@@ -303,7 +302,7 @@ impl Service {
                 expiry: earlier(alive.token.times.expiry, alive.grant.facts.expiry),
                 ..alive.token.times
             },
-            confirmation: alive.token.confirmation(pin),
+            confirmation: alive.token.bound(pin),
             everywhere,
             pin,
             asked: place,
@@ -336,8 +335,8 @@ impl Service {
             }
             PlaceAsked::Number(number) => {
                 let spot = pin.spot_of(number).ok_or(Refusal::MayNotAskThere)?;
-                let workspace = spot.workspace.map_or("?", |workspace| pin.place_text(workspace));
-                if !ask.workspaces.includes(workspace) {
+                let workspace = || spot.workspace.map_or("?", |workspace| pin.place_text(workspace));
+                if !ask.workspaces.includes_found(workspace) {
                     return Err(Refusal::MayNotAskThere);
                 }
                 spot

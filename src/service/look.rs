@@ -35,17 +35,7 @@ pub(super) fn names(pin: &Pin<'_>, mask: &ScopeMask) -> Vec<String> {
 
 /// Whether the tokens of a grant can be active, whatever their own times.
 pub(super) fn grant_verdict(pin: &Pin<'_>, grant: &GrantRecord, now: Timestamp) -> Result<(), Inactive> {
-    let (subject, client, mark) = pin.grant_parties(grant).ok_or(Inactive::Unknown)?;
-    let void = [
-        (grant.facts.revoked, Inactive::GrantRevoked),
-        (grant.facts.made <= mark, Inactive::SubjectClientRevoked),
-        (grant.facts.made <= subject.void_before, Inactive::SubjectRevoked),
-        (grant.facts.made <= client.void_before, Inactive::ClientRevoked),
-        (grant.facts.expiry.has_passed(now), Inactive::GrantExpired),
-        (subject.switch == Switch::Off, Inactive::SubjectOff),
-        (client.switch == Switch::Off, Inactive::ClientOff),
-    ];
-    void.into_iter().find(|(holds, _)| *holds).map_or(Ok(()), |(_, reason)| Err(reason))
+    pin.grant_standing(grant).ok_or(Inactive::Unknown)?.verdict(now)
 }
 
 /// A set of grants, a bit for each: a walk over all tokens asks it instead of looking each token's grant up, which would
@@ -113,7 +103,7 @@ fn token_row(pin: &Pin<'_>, token: &TokenRecord<'_>, grant: &GrantRecord, now: T
         client: pin.client_text(grant.client).to_owned(),
         times: token.times,
         audience: pin.audience(Some(token), grant).map(str::to_owned).collect(),
-        confirmation: token.confirmation(pin),
+        confirmation: token.bound(pin).map(Into::into),
         verdict,
         last_used: token.last_used(now),
     }

@@ -26,8 +26,12 @@ use crate::domain::{Audience, Epoch, Pepper, Revision, Sequence, TokenDigest, To
 use crate::index::Index;
 use crate::store::Committer;
 
+/// What a token is bound to, as an answer shows it.
+pub use crate::index::Bound;
 /// The right to look into the index for a moment: doors take one from [`Service::pin`] and hand it back inward.
 pub use crate::index::Pin;
+/// What a session knows of the questions it is about to ask, and how many of them are looked ahead for at once.
+pub use crate::index::{AHEAD, Coming};
 pub use introspect::{ActiveToken, Decision, Introspection, PlaceAsked, ScopeAsked, Scratch};
 
 /// Why a question got no verdict. Neither active nor inactive.
@@ -117,17 +121,16 @@ impl Service {
     }
 
     /// The kept identity of the token with this digest. A session computes the keys of all questions it has at hand
-    /// first, then calls [`Service::prefetch`], then answers one by one: their cache misses overlap.
+    /// first, then calls [`Service::look_ahead`], then answers one by one: their cache misses overlap.
     #[inline]
     pub fn key(&self, digest: &TokenDigest) -> TokenKey {
         self.shared.pepper.key(digest)
     }
 
-    /// Begins to load what the coming questions about `keys` will read. Only a hint: no answer depends on it.
+    /// Begins to load what the answers to the coming questions will read; see [`AHEAD`] for how many at once are worth
+    /// it. Only a hint: no answer depends on it.
     #[inline]
-    pub fn prefetch(&self, pin: &Pin<'_>, keys: &[TokenKey]) {
-        for key in keys {
-            pin.prefetch(key);
-        }
+    pub fn look_ahead(&self, pin: &Pin<'_>, coming: &[Coming]) {
+        pin.look_ahead(coming);
     }
 }

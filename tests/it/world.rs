@@ -67,7 +67,7 @@ impl Room for World {
                 client: token.client.to_owned(),
                 times: token.times,
                 audience: token.audience().map(str::to_owned).collect(),
-                confirmation: token.confirmation.clone(),
+                confirmation: token.confirmation.map(Into::into),
                 everywhere: Scopes::of(&token.everywhere),
                 places: token.places().map(|(place, scopes)| (place.to_owned(), Scopes::of(&scopes))).collect(),
             })),

@@ -9,7 +9,7 @@ use tokenscope::domain::{
     ClientId, Confirmation, Expiry, GrantId, Place, Reach, SubjectId, Timestamp, TokenDigest, TokenTimes,
 };
 use tokenscope::service::request::{ChangeRequest, TokenTerms};
-use tokenscope::service::{Decision, Introspection, PlaceAsked, ScopeAsked, Scratch, Service};
+use tokenscope::service::{Bound, Coming, Decision, Introspection, PlaceAsked, ScopeAsked, Scratch, Service};
 use tokenscope::testing::{almighty, service};
 
 thread_local! {
@@ -42,13 +42,15 @@ fn allocations(work: impl FnOnce()) -> u64 {
     ALLOCATIONS.with(Cell::get) - before
 }
 
+/// A confirmation by a method we do not know.
+const UNKNOWN_METHOD: &str = r#"{"kid":"a key of somebody's"}"#;
 const NOW: Timestamp = Timestamp::from_raw(1_800_000_000);
 
 fn digest(number: u32) -> TokenDigest {
     TokenDigest::of(&number.to_le_bytes())
 }
 
-/// Tokens 0 to 99: plain, bound to a certificate, narrowed, in turns; token 7 is revoked.
+/// Tokens 0 to 99: plain, bound to a certificate, narrowed, bound in a way we do not know, in turns; token 7 is revoked.
 fn filled() -> (Service, tokenscope::store::Control) {
     let (service, _list, control) = service();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
@@ -72,8 +74,12 @@ fn filled() -> (Service, tokenscope::store::Control) {
             grant: GrantId::new(1).expect("a number"),
             times: TokenTimes { issued: NOW, not_before: NOW, expiry: Expiry::At(NOW.plus(3_600)) },
             audience: None,
-            confirmation: (number % 3 == 1).then_some(Confirmation::Certificate([9; 32])),
-            narrowed: (number % 3 == 2).then(|| vec![(Reach::At(place("1579")), vec!["tasks:read".into()])]),
+            confirmation: match number % 4 {
+                1 => Some(Confirmation::Certificate([9; 32])),
+                3 => Some(Confirmation::Other(UNKNOWN_METHOD.into())),
+                _ => None,
+            },
+            narrowed: (number % 4 == 2).then(|| vec![(Reach::At(place("1579")), vec!["tasks:read".into()])]),
         };
         change(ChangeRequest::RegisterToken { digest: digest(number), token });
     }
@@ -87,14 +93,14 @@ fn answering_allocates_nothing_whatever_the_answer() {
     let caller = almighty();
     let mut scratch = Scratch::default();
     let mut out: Vec<u8> = Vec::with_capacity(1 << 20);
-    let mut seen = [0u32; 5];
+    let mut seen = [0u32; 6];
     // The first round grows what is reused; the second is counted.
     for round in 0..2 {
         let counted = allocations(|| {
             for number in 0..200 {
                 let pin = service.pin();
                 let key = service.key(&digest(number));
-                service.prefetch(&pin, &[key]);
+                service.look_ahead(&pin, &[Coming { key, place: None }]);
                 for (scope, place) in
                     [("tasks:read", "1579"), ("tasks:write", "1592/7"), ("tasks:read", "9"), ("nonsense", "1579")]
                 {
@@ -112,6 +118,10 @@ fn answering_allocates_nothing_whatever_the_answer() {
                     Introspection::Active(token) => {
                         seen[4] += 1;
                         out.extend_from_slice(token.subject.as_bytes());
+                        if let Some(Bound::Other(json)) = token.confirmation {
+                            assert_eq!(json, UNKNOWN_METHOD);
+                            seen[5] += 1;
+                        }
                         token.audience().for_each(|audience| out.extend_from_slice(audience.as_bytes()));
                         for (place, scopes) in token.places() {
                             out.extend_from_slice(place.as_bytes());

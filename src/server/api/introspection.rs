@@ -83,7 +83,7 @@ impl<'a> Shown<'a> {
             subject: token.subject,
             client: token.client,
             times: token.times,
-            confirmation: token.confirmation.clone(),
+            confirmation: token.confirmation.map(Into::into),
             scope: names(&token.everywhere).collect(),
             audience: token.audience().collect(),
             details: group(token.places(), names),

@@ -8,7 +8,7 @@ use super::{Problem, json, selectors};
 use crate::domain::{Inactive, Revision, Timestamp, TokenDigest, TokenKey};
 use crate::server::Shared;
 use crate::service::caller::Caller;
-use crate::service::{Decision, Introspection, PlaceAsked, ScopeAsked, Scratch};
+use crate::service::{Coming, Decision, Introspection, Pin, PlaceAsked, ScopeAsked, Scratch};
 
 /// Demands the revision, if one was given, and says the one that answers are computed at; read before the facts.
 fn begin(shared: &Shared, caller: &Caller, least: Option<&str>) -> Result<Revision, Problem> {
@@ -37,8 +37,11 @@ fn answers(
     Ok(out)
 }
 
-fn keys<'d>(shared: &Shared, digests: impl Iterator<Item = &'d TokenDigest>) -> Vec<TokenKey> {
-    digests.map(|digest| shared.service.key(digest)).collect()
+/// The keys of the tokens that are asked about, with what their answers will read begun to be loaded.
+fn keys<'d>(shared: &Shared, pin: &Pin<'_>, digests: impl Iterator<Item = &'d TokenDigest>) -> Vec<TokenKey> {
+    let coming = digests.map(|digest| Coming { key: shared.service.key(digest), place: None }).collect::<Vec<_>>();
+    shared.service.look_ahead(pin, &coming);
+    coming.into_iter().map(|question| question.key).collect()
 }
 
 pub(super) fn introspect(shared: &Shared, caller: &Caller, body: &[u8], now: Timestamp) -> Result<Vec<u8>, Problem> {
@@ -49,8 +52,7 @@ pub(super) fn introspect(shared: &Shared, caller: &Caller, body: &[u8], now: Tim
     let revision = begin(shared, caller, body.least_revision.as_deref())?;
     let stats = &shared.stats.https;
     let pin = shared.service.pin();
-    let keys = keys(shared, digests.iter());
-    shared.service.prefetch(&pin, &keys);
+    let keys = keys(shared, &pin, digests.iter());
     let mut scratch = Scratch::default();
     let one = |key: &TokenKey| {
         let place = place.as_ref().map(crate::domain::Place::as_str);
@@ -79,8 +81,7 @@ pub(super) fn check(shared: &Shared, caller: &Caller, body: &[u8], now: Timestam
     let revision = begin(shared, caller, body.least_revision.as_deref())?;
     let stats = &shared.stats.https;
     let pin = shared.service.pin();
-    let keys = keys(shared, questions.iter().map(|question| &question.digest));
-    shared.service.prefetch(&pin, &keys);
+    let keys = keys(shared, &pin, questions.iter().map(|question| &question.digest));
     let one = |(number, (key, question)): (usize, (&TokenKey, &selectors::Question))| {
         let (scope, place) = (ScopeAsked::Name(&question.scope), PlaceAsked::Name(&question.place));
         let decided = shared.service.check(&pin, caller, *key, scope, place, now);

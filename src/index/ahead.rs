@@ -1,0 +1,148 @@
+//! Looking ahead: what the coming questions will read is asked of memory before the first of them is answered.
+//!
+//! A question about a token that nobody asked about lately waits for memory some six times, one after another, because
+//! each line says where the next one is. With many questions at hand their waits can overlap: each pass takes all of them
+//! one step further, and by the time a pass comes back to the first question, what the pass before asked for is there.
+//!
+//! ```text
+//! pass   reads what has come                 asks memory for
+//! 1      nothing                             the token's first bucket
+//! 2      the first bucket                    grant and details; or the second bucket, if the token may be there
+//! 3      the second bucket                   grant and details
+//! 4      grant                               subject, first words of the access list, slot of the membership
+//! 5      slot of the membership              membership
+//! ```
+//!
+//! **No answer depends on any of this.** What is read here is read without the care that answers take (a slot may be
+//! half written, a token may have moved), and is used for nothing but the address of a hint. The answering functions do
+//! not know that anybody looked ahead.
+//!
+//! Not fetched, because they stay in the cache by themselves: places, clients, policies, audiences, the catalogue. The
+//! rest of a long access list is left to the processor, which sees that it is read in order. What each hint is worth
+//! stands in `benches/README.md`.
+
+use std::sync::atomic::Ordering;
+
+use crossbeam_epoch::Guard;
+
+use super::Pin;
+use super::facts::{EVERYWHERE, Tables, pack, unpack};
+use super::tokens::{Glimpse, Home};
+use crate::domain::TokenKey;
+
+/// How many questions are taken through the passes together: enough to overlap the waits, few enough that what was
+/// fetched for the last has not driven out what was fetched for the first.
+pub const AHEAD: usize = 32;
+
+/// What is known of a coming question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Coming {
+    /// The token it is about.
+    pub key: TokenKey,
+    /// The number of the place it is about. `None`: it names none, or not by number; the first place of the grant is as
+    /// good a guess.
+    pub place: Option<u32>,
+}
+
+impl Pin<'_> {
+    /// Begins to load what the answers to these questions will read. Only a hint: wrong or left out, it changes nothing
+    /// but the time they take.
+    pub fn look_ahead(&self, coming: &[Coming]) {
+        for together in coming.chunks(AHEAD) {
+            self.tables().look_ahead(together, &self.guard);
+        }
+    }
+}
+
+/// What is to be read of a question's facts next, once it has come.
+#[derive(Clone, Copy)]
+enum Next {
+    /// Nothing: the rest is here, or the token is unknown.
+    Nothing,
+    /// The token's second bucket.
+    SecondBucket,
+    /// The row of this grant.
+    Grant(u32),
+    /// The membership of this subject, where the grant with this access list, or the question, says.
+    Membership { subject: u32, access: u32 },
+}
+
+impl Tables {
+    fn look_ahead(&self, coming: &[Coming], guard: &Guard) {
+        for question in coming {
+            self.tokens.fetch(&question.key, Home::First, guard);
+        }
+        let mut steps = [Next::Nothing; AHEAD];
+        for (next, question) in steps.iter_mut().zip(coming) {
+            *next = self.look_at_bucket(&question.key, Home::First, guard);
+        }
+        for (next, question) in steps.iter_mut().zip(coming) {
+            if let Next::SecondBucket = next {
+                *next = self.look_at_bucket(&question.key, Home::Second, guard);
+            }
+        }
+        for (next, question) in steps.iter_mut().zip(coming) {
+            if let Next::Grant(grant) = *next {
+                *next = self.look_at_grant(grant, question.place, guard);
+            }
+        }
+        for (next, question) in steps.into_iter().zip(coming) {
+            if let Next::Membership { subject, access } = next {
+                self.look_at_membership(subject, access, question.place, guard);
+            }
+        }
+    }
+
+    fn look_at_bucket(&self, key: &TokenKey, home: Home, guard: &Guard) -> Next {
+        match self.tokens.glimpse(key, home, guard) {
+            Glimpse::Token { grant, details } => {
+                self.grants.fetch(grant.wrapping_sub(1));
+                details.into_iter().for_each(|row| self.details.fetch(row));
+                Next::Grant(grant)
+            }
+            Glimpse::MaybeSecond if home == Home::First => {
+                self.tokens.fetch(key, Home::Second, guard);
+                Next::SecondBucket
+            }
+            Glimpse::MaybeSecond | Glimpse::Absent => Next::Nothing,
+        }
+    }
+
+    fn look_at_grant(&self, grant: u32, place: Option<u32>, guard: &Guard) -> Next {
+        let Some(row) = self.grants.row(grant.wrapping_sub(1)) else { return Next::Nothing };
+        let (subject, _) = unpack(row[0].load(Ordering::Relaxed));
+        let (access, _) = unpack(row[2].load(Ordering::Relaxed));
+        self.subjects.fetch(subject);
+        self.access.fetch(access);
+        if let Some(workspace) = place.and_then(|place| self.workspace_of(place)) {
+            self.members.fetch_slot(pack(subject, workspace), guard);
+        }
+        Next::Membership { subject, access }
+    }
+
+    fn look_at_membership(&self, subject: u32, access: u32, place: Option<u32>, guard: &Guard) {
+        let place = place.or_else(|| self.first_place(access));
+        if let Some(workspace) = place.and_then(|place| self.workspace_of(place)) {
+            self.members.fetch_row(pack(subject, workspace), guard);
+        }
+    }
+
+    fn first_place(&self, access: u32) -> Option<u32> {
+        let (place, _) = unpack(self.access.row(access)?[0].load(Ordering::Relaxed));
+        (place != EVERYWHERE).then_some(place)
+    }
+}
+
+/// Asks memory for the line of this value.
+#[inline]
+pub(crate) fn fetch<T>(value: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: prefetching any address is harmless; this one is of a live value.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast());
+    }
+    // Elsewhere stable Rust has no such hint.
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = value;
+}
