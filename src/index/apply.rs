@@ -618,9 +618,11 @@ impl Writer {
             None => self.tables.details.push(words),
             Some(row) => {
                 if let Some(slots) = self.tables.details.row(row) {
-                    // Whoever still reads this row for the token it was of finds that token's slot changed.
-                    for (slot, word) in slots.iter().zip(words) {
-                        slot.store(word, Ordering::Relaxed);
+                    // Whoever still reads this row for the token it was of finds that token's slot changed. The last word,
+                    // whose row it is, goes first, and readers read it last: whoever sees any other word of the new token
+                    // (acquire loads of these stores) sees that the row has changed hands and its old slot was emptied.
+                    for (slot, word) in slots.iter().zip(words).rev() {
+                        slot.store(word, Ordering::Release);
                     }
                 }
                 row

@@ -205,31 +205,38 @@ fn short(act: &Act) -> String {
     }
 }
 
-/// Does `count` jobs on all processors; the sum of what they say, or the first thing that is wrong.
+/// Does `count` jobs on all processors; the sum of what they met, or what is wrong in the first job where something is.
 ///
 /// # Errors
 /// As the jobs.
 pub fn in_parallel(count: usize, job: impl Fn(usize) -> Result<Met, String> + Sync) -> Result<Met, String> {
-    let (next, sum, wrong) = (AtomicUsize::new(0), Mutex::new(Met::default()), Mutex::new(None::<String>));
+    let (next, sum) = (AtomicUsize::new(0), Mutex::new(Met::default()));
+    let wrong = Mutex::new(None::<(usize, String)>);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                while wrong.lock().is_ok_and(|wrong| wrong.is_none()) {
+                // Numbers are taken in order: those below a failed one are done or in some thread's hands.
+                while wrong.lock().expect("no panic inside").is_none() {
                     let number = next.fetch_add(1, Relaxed);
                     if number >= count {
                         return;
                     }
                     match job(number) {
-                        Ok(cuts) => *sum.lock().expect("no panic inside") += cuts,
-                        Err(what) => drop(wrong.lock().expect("no panic inside").get_or_insert(what)),
+                        Ok(met) => *sum.lock().expect("no panic inside") += met,
+                        Err(what) => {
+                            let mut wrong = wrong.lock().expect("no panic inside");
+                            if wrong.as_ref().is_none_or(|(first, _)| number < *first) {
+                                *wrong = Some((number, what));
+                            }
+                        }
                     }
                 }
             });
         }
     });
     match wrong.into_inner().expect("no panic inside") {
-        Some(what) => Err(what),
+        Some((_, what)) => Err(what),
         None => Ok(sum.into_inner().expect("no panic inside")),
     }
 }

@@ -122,7 +122,7 @@ fn the_rig_catches_whatever_is_done_wrong() {
     let misdeed = |above| Wrong { disk: Flaw::None, above };
     // What is wrong, and what the rig says then.
     let table: [(Wrong, &[&str]); 8] = [
-        (flaw(Flaw::JournalSyncIgnored), &["LOST"]),
+        (flaw(Flaw::JournalSyncIgnored), &["LOST", "REFUSED"]),
         (flaw(Flaw::JournalSyncSometimesIgnored), &["LOST", "REFUSED"]),
         (flaw(Flaw::FileSyncIgnored), &["not believed", "REFUSED"]),
         (flaw(Flaw::DirectorySyncIgnored), &["LOST"]),
