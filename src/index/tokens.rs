@@ -232,7 +232,8 @@ pub(crate) struct Found<'g> {
 
 impl Found<'_> {
     /// Whether the slot has not been used for another token since it was read: if so, what was read beside it through
-    /// its `details` row belongs to it.
+    /// its `details` row belongs to it. A slot of a segment that was outgrown meanwhile stays as it is; then it is the
+    /// order in which a row is written and read that keeps two tokens apart.
     pub(crate) fn still_there(&self) -> bool {
         // The grant word before the version: if another token came meanwhile, whoever sees its grant word also sees the
         // version raised. The other way round it could come between the two.

@@ -64,16 +64,10 @@ const MUTANTS: [(&str, &[(&str, &str)]); 17] = [
         "hit_without_looking_at_the_version",
         &[("if bucket.version().load(Ordering::Relaxed) != version {", "if false {")],
     ),
-    (
-        "miss_without_looking_at_the_version",
-        &[("if first.version().load(Ordering::Relaxed) == seen {", "if true {")],
-    ),
+    ("miss_without_looking_at_the_version", &[("if first.version().load(Ordering::Relaxed) == seen {", "if true {")]),
     (
         "miss_looks_at_the_version_without_a_fence",
-        &[(
-            "            fence(Ordering::Acquire);\n            if first.version()",
-            "            if first.version()",
-        )],
+        &[("            fence(Ordering::Acquire);\n            if first.version()", "            if first.version()")],
     ),
     (
         "segment_published_relaxed",
@@ -113,7 +107,8 @@ const MUTANTS: [(&str, &[(&str, &str)]); 17] = [
 
 /// What is other for every model: where atomics, pointers and memory come from, and sizes that a model can exhaust.
 fn adapt(text: &str) -> String {
-    let mut text: String = text.lines().filter(|line| !line.starts_with("//!")).map(|line| format!("{line}\n")).collect();
+    let mut text: String =
+        text.lines().filter(|line| !line.starts_with("//!")).map(|line| format!("{line}\n")).collect();
     for (old, new) in [
         ("use std::sync::atomic::", "use super::sync::"),
         ("use crossbeam_epoch::", "use super::epoch::"),
@@ -130,7 +125,11 @@ fn adapt(text: &str) -> String {
         return text.replace("use super::ahead::fetch;\n", "");
     }
     text = without(&text, "use rustix::mm::", "\n");
-    text = body(&text, "    fn zeroed(buckets: usize) -> Self {", "let all = super::zeroed::array::<Bucket>(buckets);\n        Self { start: NonNull::from(Box::leak(all)).cast(), buckets }");
+    text = body(
+        &text,
+        "    fn zeroed(buckets: usize) -> Self {",
+        "let all = super::zeroed::array::<Bucket>(buckets);\n        Self { start: NonNull::from(Box::leak(all)).cast(), buckets }",
+    );
     text = body(
         &text,
         "impl Drop for Segment {\n    fn drop(&mut self) {",

@@ -15,6 +15,7 @@ pub const SCRIPTS: &[(&str, fn())] = &[
     ("look-up while it is revoked", while_revoked),
     ("look-up while the segment grows, then is revoked", while_growing),
     ("details while the slot and their row change hands", while_details_change_hands),
+    ("details of an outgrown segment", details_of_an_outgrown_segment),
     ("a copy while a token moves", copied_while_moving),
 ];
 
@@ -63,7 +64,7 @@ fn reader<T: 'static>(table: &Arc<Tokens>, look: impl FnOnce(&Tokens) -> T + 'st
 fn while_inserted() {
     let table = table(&[]);
     sync::start();
-    let reader = reader(&table, |table| drop(look(table, key(0, 2, SOUGHT))));
+    let reader = reader(&table, |table| look(table, key(0, 2, SOUGHT)).is_some());
     table.insert(&key(0, 2, SOUGHT), facts(SOUGHT), &epoch::pin());
     reader.join();
     assert!(look(&table, key(0, 2, SOUGHT)).is_some());
@@ -104,7 +105,7 @@ fn while_moving_home() {
 fn while_the_slot_changes_hands() {
     let table = table(&[(0, 2, SOUGHT)]);
     sync::start();
-    let reader = reader(&table, |table| drop(look(table, key(0, 2, SOUGHT))));
+    let reader = reader(&table, |table| look(table, key(0, 2, SOUGHT)).is_some());
     remove(&table, |tag| tag == SOUGHT);
     table.insert(&key(0, 1, 2), facts(2), &epoch::pin());
     reader.join();
@@ -115,7 +116,7 @@ fn while_a_used_slot_is_taken() {
     let table = table(&[(0, 1, 2)]);
     remove(&table, |tag| tag == 2);
     sync::start();
-    let reader = reader(&table, |table| drop(look(table, key(0, 2, SOUGHT))));
+    let reader = reader(&table, |table| look(table, key(0, 2, SOUGHT)).is_some());
     table.insert(&key(0, 2, SOUGHT), facts(SOUGHT), &epoch::pin());
     reader.join();
 }
@@ -145,7 +146,7 @@ fn while_growing() {
         let found = look(table, key(0, 2, SOUGHT)).expect("it is in the table");
         assert!(found.revoked || !told, "whoever was told of the revocation sees it");
     });
-    drop(table.grow(0, &epoch::pin()));
+    let _ = table.grow(0, &epoch::pin());
     assert!(table.revoke(&key(0, 2, SOUGHT), &epoch::pin()));
     told.store(1, Ordering::Release);
     reader.join();
@@ -169,6 +170,26 @@ fn while_details_change_hands() {
     row[1].store(2, Ordering::Release);
     row[0].store(2, Ordering::Release);
     table.insert(&key(0, 1, 2), facts(2), &epoch::pin());
+    reader.join();
+}
+
+/// A slot of a segment that was outgrown stays as it is: then the row alone tells that it has changed hands.
+fn details_of_an_outgrown_segment() {
+    let table = table(&[(0, 2, SOUGHT)]);
+    let row: Arc<[sync::AtomicU32; 2]> = Arc::new(std::array::from_fn(|_| sync::AtomicU32::new(SOUGHT)));
+    sync::start();
+    let row_reader = Arc::clone(&row);
+    let reader = reader(&table, move |table| {
+        let guard = epoch::pin();
+        if table.find(&key(0, 2, SOUGHT), &guard).is_some() {
+            let [word, owner] = [row_reader[0].load(Ordering::Acquire), row_reader[1].load(Ordering::Acquire)];
+            assert!(owner != SOUGHT || word == SOUGHT, "a row's owner speaks for all of its words");
+        }
+    });
+    let _ = table.grow(0, &epoch::pin());
+    remove(&table, |tag| tag == SOUGHT);
+    row[1].store(2, Ordering::Release);
+    row[0].store(2, Ordering::Release);
     reader.join();
 }
 

@@ -1,4 +1,5 @@
 //! Memory of zeros, for atomics that are no plain bytes: they are made one by one.
+#![allow(dead_code, reason = "a part of it is for a table that has its memory from a room of its own")]
 
 use std::mem::MaybeUninit;
 

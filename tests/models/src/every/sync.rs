@@ -122,6 +122,7 @@ macro_rules! atomic {
             real: Option<real::$name>,
         }
 
+        #[allow(dead_code, reason = "not every type is used in every way")]
         impl $name {
             pub fn new(value: $value) -> Self {
                 let (number, changes) = make();
@@ -159,13 +160,7 @@ macro_rules! atomic {
             }
 
             /// Readers write down last use with it, which no script does.
-            pub fn compare_exchange(
-                &self,
-                _: $value,
-                _: $value,
-                _: Ordering,
-                _: Ordering,
-            ) -> Result<$value, $value> {
+            pub fn compare_exchange(&self, _: $value, _: $value, _: Ordering, _: Ordering) -> Result<$value, $value> {
                 unreachable!("no script marks a use")
             }
         }
