@@ -12,19 +12,24 @@ thread_local! {
     static PINS: RefCell<Pins> = RefCell::default();
 }
 
+/// How the memory at an address is given back.
+type Free = fn(usize);
+
 #[derive(Default)]
 struct Pins {
     next: u64,
     pinned: BTreeSet<u64>,
     /// What was retired, who may still have it, and how its memory is given back.
-    retired: Vec<(usize, BTreeSet<u64>, fn(usize))>,
+    retired: Vec<(usize, BTreeSet<u64>, Free)>,
     /// What nobody may touch any more. Its memory stays until the execution is over, so that touching it is found.
-    gone: BTreeMap<usize, fn(usize)>,
+    gone: BTreeMap<usize, Free>,
 }
 
 impl Pins {
     fn let_go(&mut self, pin: u64) {
-        self.retired.iter_mut().for_each(|(_, holders, _)| drop(holders.remove(&pin)));
+        for (_, holders, _) in &mut self.retired {
+            holders.remove(&pin);
+        }
         let gone = self.retired.iter().filter(|(_, holders, _)| holders.is_empty());
         self.gone.extend(gone.map(|(place, _, free)| (*place, *free)));
         self.retired.retain(|(_, holders, _)| !holders.is_empty());

@@ -53,5 +53,8 @@ pub mod domain {
     }
 }
 
+/// A script by its name.
+type Script = (&'static str, fn());
+
 mod every;
 mod random;

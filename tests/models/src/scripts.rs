@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{epoch, sync};
 
 /// The scripts by name.
-pub const SCRIPTS: &[(&str, fn())] = &[
+pub const SCRIPTS: &[crate::Script] = &[
     ("look-up while it is inserted", while_inserted),
     ("look-up while it moves to its second bucket", while_moving_out),
     ("look-up while it moves to its first bucket", while_moving_home),

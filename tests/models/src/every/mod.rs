@@ -24,7 +24,7 @@ macro_rules! protocol {
 include!(concat!(env!("OUT_DIR"), "/list.rs"));
 
 /// The mutants, with the scripts over each.
-const MUTANTS: &[(&str, &[(&str, fn())])] = include!(concat!(env!("OUT_DIR"), "/mutants.rs"));
+const MUTANTS: &[(&str, &[crate::Script])] = include!(concat!(env!("OUT_DIR"), "/mutants.rs"));
 
 /// Tries every schedule; says how many there were. Fails as the script does.
 fn try_all(script: fn()) -> u64 {
