@@ -626,9 +626,13 @@ impl Writer {
             None => self.tables.details.push(words),
             Some(row) => {
                 if let Some(slots) = self.tables.details.row(row) {
-                    // Whoever still reads this row for the token it was of finds that token's slot changed.
-                    for (slot, word) in slots.iter().zip(words) {
-                        slot.store(word, Ordering::Relaxed);
+                    // Whoever still reads this row for the token it was of finds that token's slot changed, or (in a segment
+                    // that was outgrown) that the row is another's. Readers go from the first word to the last, so it is
+                    // written from the last, whose row it is, to the first: whoever sees any word of the new token (an
+                    // acquire load of a release store) also sees the words behind it, and the slot emptied before. And
+                    // whoever sees the new expiry, the first word, sees nothing of the old token at all.
+                    for (slot, word) in slots.iter().zip(words).rev() {
+                        slot.store(word, Ordering::Release);
                     }
                 }
                 row

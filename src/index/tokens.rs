@@ -18,15 +18,18 @@
 //! # The slot protocol
 //! The grant word alone says whether a slot holds a token, and the writer changes one slot at a time:
 //!
-//! * **insert** into an empty slot: `version` + 1, release fence, key, when and life relaxed, then the grant word with
-//!   release, then `version` + 1 with release.
+//! * **insert** into an empty slot: `version` + 1 with release, release fence, key, when and life relaxed, then the grant
+//!   word with release, then `version` + 1 with release.
 //! * **revoke**: the revoked bit is set in the grant word; one store.
 //! * **remove**: the grant word becomes 0; one store. The words beside it stay as they are until the slot is used again.
 //! * **move** to the other bucket: insert there, count it in `spilled`, then remove here; never the other way round.
 //!
 //! A reader loads `version` with acquire, then grant words with acquire and the words beside them relaxed, and after an
 //! acquire fence loads `version` again. *Hit*: if the version is unchanged, no insert into this bucket began in between;
-//! only inserts change the words beside the grant word, so they belong to the grant word that was read. *Miss*: a key
+//! only inserts change the words beside the grant word, so they belong to the grant word that was read. (An insert that
+//! had begun before is no danger either: whoever saw its first raise, an acquire load of a release store, sees the slot
+//! as empty as the insert found it. Were that raise relaxed, a processor with weak ordering could show the raised version
+//! before the emptied slot, and the old grant word with the new words beside it; loom found that.) *Miss*: a key
 //! that is in the table all the while can escape only by moving from the second bucket to the first while the reader
 //! looks at first and second in that order. Whoever finds the second slot emptied has seen everything before that
 //! store, so also the version that was raised *after* the key became visible in the first bucket, and looks again. (The
@@ -190,11 +193,14 @@ pub(crate) struct Found<'g> {
 
 impl Found<'_> {
     /// Whether the slot has not been used for another token since it was read: if so, what was read beside it through
-    /// its `details` row belongs to it.
+    /// its `details` row belongs to it. A slot of a segment that was outgrown meanwhile stays as it is; then it is the
+    /// order in which a row is written and read that keeps two tokens apart.
     pub(crate) fn still_there(&self) -> bool {
+        // The grant word before the version: if another token came meanwhile, whoever sees its grant word also sees the
+        // version raised. The other way round it could come between the two.
+        let is_used = self.bucket.slot(self.slot)[4].load(Ordering::Acquire) != 0;
         fence(Ordering::Acquire);
-        self.bucket.version().load(Ordering::Relaxed) == self.version
-            && self.bucket.slot(self.slot)[4].load(Ordering::Relaxed) != 0
+        is_used && self.bucket.version().load(Ordering::Relaxed) == self.version
     }
 
     /// Writes down that the token was used in this step. At most one store per token and step; losing one to a move of
@@ -563,7 +569,8 @@ fn fill(segment: &Segment, home: usize, at: usize, slot: usize, key: &[u32; 4], 
     let words = bucket.slot(slot);
     debug_assert_eq!(words[4].load(Ordering::Relaxed), 0, "only empty slots are filled");
     let version = bucket.version().load(Ordering::Relaxed);
-    bucket.version().store(version.wrapping_add(1), Ordering::Relaxed);
+    // Release: whoever sees the new version sees the slot empty, and not what it held before.
+    bucket.version().store(version.wrapping_add(1), Ordering::Release);
     // The new version is visible before any word below changes.
     fence(Ordering::Release);
     for (word, value) in words.iter().zip(key) {

@@ -3,41 +3,52 @@
 //! Promises: a file that has just been made has the mode 0600, is complete, and its name survives a power cut (redb
 //! does not sync the directory; this does). A missing or empty file is an error, never an empty journal.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Bound;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ::redb::{BackendError, StorageBackend};
 
+use crate::disk::Disk;
+
 /// A file that is being made, under a name of its own until it is complete.
-pub(super) struct Making {
+pub(super) struct Making<'d> {
+    disk: &'d dyn Disk,
     file: PathBuf,
     beside: PathBuf,
 }
 
-impl Making {
-    /// Begins the file `path`. What an earlier attempt left behind is thrown away: it never had the name.
+impl<'d> Making<'d> {
+    /// Begins the file `path`, empty. What an earlier attempt left behind is thrown away: it never had the name.
     ///
     /// # Errors
     /// There already is such a file, or the directory cannot be written.
-    pub(super) fn begin(path: &Path) -> io::Result<(Self, File)> {
-        if path.try_exists()? {
-            let what = format!("{} exists already; a journal is never overwritten", path.display());
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
+    pub(super) fn begin(disk: &'d dyn Disk, path: &Path) -> io::Result<Self> {
+        match disk.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+            Ok(_) => {
+                let what = format!("{} exists already; a journal is never overwritten", path.display());
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
+            }
         }
         let mut beside = path.as_os_str().to_owned();
         beside.push(".new");
         let beside = PathBuf::from(beside);
-        match fs::remove_file(&beside) {
+        match disk.remove(&beside) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&beside)?;
-        Ok((Self { file: path.to_owned(), beside }, file))
+        drop(disk.create(&beside)?);
+        Ok(Self { disk, file: path.to_owned(), beside })
+    }
+
+    /// The file under the name it has meanwhile.
+    pub(super) fn beside(&self) -> &Path {
+        &self.beside
     }
 
     /// Gives the complete and synced file its name, and makes that survive a power cut.
@@ -45,13 +56,13 @@ impl Making {
     /// # Errors
     /// The directory cannot be written or synced.
     pub(super) fn finish(self) -> io::Result<()> {
-        fs::rename(&self.beside, &self.file)?;
+        self.disk.rename(&self.beside, &self.file)?;
         let directory = match self.file.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
         // Survives: the file's name. Without this a power cut could take the whole journal away.
-        File::open(directory)?.sync_all()
+        self.disk.sync_dir(directory)
     }
 }
 

@@ -37,7 +37,7 @@ use super::file::{Counted, Length, Making, find};
 use super::head::HeadRow;
 use super::row::{Position, Rows};
 use super::{ChainHash, FORMAT, Head, Journal, JournalError};
-use crate::disk::space_left;
+use crate::disk::{Disk, FileDisk, space_left};
 use crate::domain::{Entry, Epoch, Sequence};
 
 /// Rows by the sequence of their first entry.
@@ -129,10 +129,40 @@ impl RedbJournal {
         start: Position,
         options: Options,
     ) -> Result<Self, JournalError> {
-        let (making, file) = Making::begin(path).map_err(storage)?;
-        let journal = Self::begin(file_backend(file)?, key, epoch, start, options)?;
-        making.finish().map_err(storage)?;
+        let open = |beside: &Path| file_backend(find(beside).map_err(storage)?);
+        let journal = Self::make(&FileDisk, path, open, |backend| Self::begin(backend, key, epoch, start, options))?;
         Ok(Self { directory: directory_of(path), ..journal })
+    }
+
+    /// [`RedbJournal::create`], step by step, on a disk of the caller's choice: for power cuts simulated by tests. `open`
+    /// gives a file of that disk as storage.
+    ///
+    /// # Durability
+    /// As [`RedbJournal::create`].
+    ///
+    /// # Errors
+    /// As [`RedbJournal::create`], and what `open` said.
+    pub fn create_in<B: StorageBackend>(
+        disk: &dyn Disk,
+        path: &Path,
+        open: impl FnOnce(&Path) -> Result<B, JournalError>,
+        key: &[u8; 32],
+        epoch: Epoch,
+        options: Options,
+    ) -> Result<Self, JournalError> {
+        Self::make(disk, path, open, |backend| Self::create_on(backend, key, epoch, options))
+    }
+
+    fn make<B: StorageBackend>(
+        disk: &dyn Disk,
+        path: &Path,
+        open: impl FnOnce(&Path) -> Result<B, JournalError>,
+        begin: impl FnOnce(B) -> Result<Self, JournalError>,
+    ) -> Result<Self, JournalError> {
+        let making = Making::begin(disk, path).map_err(storage)?;
+        let journal = begin(open(making.beside())?)?;
+        making.finish().map_err(storage)?;
+        Ok(journal)
     }
 
     /// Makes an empty journal on any storage, which must be empty: for faults injected by tests.

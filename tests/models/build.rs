@@ -1,0 +1,180 @@
+//! Takes the token table as it stands in `src/index/tokens.rs` and makes of it what the models compile: the same text with
+//! other atomics, and the same text with one thing made wrong (a mutant), to show that the models would find it.
+//!
+//! Nothing is restated by hand. A text that is to be replaced and is not there exactly once stops the build: then the
+//! protocol has changed, and whoever changed it looks whether the models still mean the same.
+
+use std::path::Path;
+
+/// What is wrong in a mutant: its name, and texts with what stands in their place.
+const MUTANTS: [(&str, &[(&str, &str)]); 17] = [
+    (
+        "version_raised_only_before_the_insert",
+        &[("    bucket.version().store(version.wrapping_add(2), Ordering::Release);\n", "")],
+    ),
+    (
+        "version_raised_only_after_the_insert",
+        &[("    bucket.version().store(version.wrapping_add(1), Ordering::Release);\n", "")],
+    ),
+    // This is how it was: a reader could see the raised version before the emptied slot.
+    (
+        "version_first_raised_relaxed",
+        &[(
+            "bucket.version().store(version.wrapping_add(1), Ordering::Release);",
+            "bucket.version().store(version.wrapping_add(1), Ordering::Relaxed);",
+        )],
+    ),
+    (
+        "removed_before_the_insert_on_a_move",
+        &[(
+            "fill(segment, home, to, free, &words, facts);\n            clear(segment, from, slot, &words);\n",
+            "clear(segment, from, slot, &words);\n            fill(segment, home, to, free, &words, facts);\n",
+        )],
+    ),
+    (
+        "spilled_counted_after_the_remove",
+        &[(
+            "fill(segment, home, to, free, &words, facts);\n            clear(segment, from, slot, &words);\n",
+            "fill(segment, to, to, free, &words, facts);\n            clear(segment, from, slot, &words);\n            \
+             if home != to {\n                let spilled = segment.buckets()[home].spilled();\n                \
+             spilled.store(spilled.load(Ordering::Relaxed) + 1, Ordering::Release);\n            }\n",
+        )],
+    ),
+    (
+        "grant_word_stored_relaxed",
+        &[("words[4].store(grant, Ordering::Release);", "words[4].store(grant, Ordering::Relaxed);")],
+    ),
+    (
+        "grant_word_loaded_relaxed",
+        &[(
+            "let grant = words[4].load(Ordering::Acquire);\n        // All four",
+            "let grant = words[4].load(Ordering::Relaxed);\n        // All four",
+        )],
+    ),
+    ("slot_emptied_relaxed", &[("[4].store(0, Ordering::Release);", "[4].store(0, Ordering::Relaxed);")]),
+    (
+        "spilled_lowered_relaxed",
+        &[(
+            "spilled.store(spilled.load(Ordering::Relaxed) - 1, Ordering::Release);",
+            "spilled.store(spilled.load(Ordering::Relaxed) - 1, Ordering::Relaxed);",
+        )],
+    ),
+    ("insert_without_its_fence", &[("    fence(Ordering::Release);\n", "")]),
+    (
+        "hit_without_looking_at_the_version",
+        &[("if bucket.version().load(Ordering::Relaxed) != version {", "if false {")],
+    ),
+    ("miss_without_looking_at_the_version", &[("if first.version().load(Ordering::Relaxed) == seen {", "if true {")]),
+    (
+        "miss_looks_at_the_version_without_a_fence",
+        &[("            fence(Ordering::Acquire);\n            if first.version()", "            if first.version()")],
+    ),
+    (
+        "segment_published_relaxed",
+        &[(
+            "self.segments[number].store(new, Ordering::Release);",
+            "self.segments[number].store(new, Ordering::Relaxed);",
+        )],
+    ),
+    (
+        "segment_retired_before_it_is_replaced",
+        &[
+            ("        unsafe { guard.defer_destroy(old) };\n", ""),
+            (
+                "        self.segments[number].store(new, Ordering::Release);\n",
+                "        unsafe { guard.defer_destroy(old) };\n        \
+                 self.segments[number].store(new, Ordering::Release);\n",
+            ),
+        ],
+    ),
+    (
+        "slot_still_there_whatever_came",
+        &[("is_used && self.bucket.version().load(Ordering::Relaxed) == self.version", "is_used")],
+    ),
+    // This is how it was: another token could come between the two looks.
+    (
+        "slot_still_there_looks_at_the_version_first",
+        &[
+            ("        let is_used = self.bucket.slot(self.slot)[4].load(Ordering::Acquire) != 0;\n", ""),
+            (
+                "is_used && self.bucket.version().load(Ordering::Relaxed) == self.version",
+                "self.bucket.version().load(Ordering::Relaxed) == self.version\n            \
+                 && self.bucket.slot(self.slot)[4].load(Ordering::Relaxed) != 0",
+            ),
+        ],
+    ),
+];
+
+/// What is other for every model: where atomics, pointers and memory come from, and sizes that a model can exhaust.
+fn adapt(text: &str) -> String {
+    let mut text: String =
+        text.lines().filter(|line| !line.starts_with("//!")).map(|line| format!("{line}\n")).collect();
+    for (old, new) in [
+        ("use std::sync::atomic::", "use super::sync::"),
+        ("use crossbeam_epoch::", "use super::epoch::"),
+        ("std::thread::yield_now()", "super::sync::yield_now()"),
+        ("pub(crate) const SEGMENTS: usize = 1 << 10;", "pub(crate) const SEGMENTS: usize = 1;"),
+    ] {
+        text = replace(&text, old, new);
+    }
+    // The size of a cache line is no matter here.
+    text = without(&text, "const _: () = assert!(size_of::<Bucket>() == 64", "\n");
+    // A model's atomics are no plain bytes: memory made of zeros is replaced by an array made one by one.
+    if text.contains("use super::zeroed::") {
+        text = text.replace("pub(crate) fn fetch(", "#[cfg(any())]\n    pub(crate) fn fetch(");
+        return text.replace("use super::ahead::fetch;\n", "");
+    }
+    text = without(&text, "use rustix::mm::", "\n");
+    text = body(
+        &text,
+        "    fn zeroed(buckets: usize) -> Self {",
+        "let all = super::zeroed::array::<Bucket>(buckets);\n        Self { start: NonNull::from(Box::leak(all)).cast(), buckets }",
+    );
+    text = body(
+        &text,
+        "impl Drop for Segment {\n    fn drop(&mut self) {",
+        "let all = std::ptr::slice_from_raw_parts_mut(self.start.as_ptr(), self.buckets);\n        \
+         // SAFETY: leaked in `zeroed`.\n        drop(unsafe { Box::from_raw(all) });",
+    );
+    without(&text, "        #[cfg(target_arch = \"x86_64\")]", "        let _ = first;\n")
+}
+
+fn replace(text: &str, old: &str, new: &str) -> String {
+    let count = text.matches(old).count();
+    assert_eq!(count, 1, "src/index/tokens.rs has {old:?} {count} times: look whether the models still mean the same");
+    text.replace(old, new)
+}
+
+/// Cuts out from `start` to `end`, both included.
+fn without(text: &str, start: &str, end: &str) -> String {
+    let at = text.find(start).unwrap_or_else(|| panic!("src/index/tokens.rs has no {start:?}"));
+    let len = text[at..].find(end).unwrap_or_else(|| panic!("nothing ends {start:?}")) + end.len();
+    format!("{}{}", &text[..at], &text[at + len..])
+}
+
+/// Gives the function that begins with `head` another body.
+fn body(text: &str, head: &str, new: &str) -> String {
+    let at = text.find(head).unwrap_or_else(|| panic!("src/index/tokens.rs has no {head:?}")) + head.len();
+    let end = at + text[at..].find("\n    }\n").unwrap_or_else(|| panic!("nothing ends {head:?}"));
+    format!("{}\n        {new}{}", &text[..at], &text[end..])
+}
+
+fn main() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src/index/tokens.rs");
+    println!("cargo::rerun-if-changed={}", source.display());
+    println!("cargo::rerun-if-changed=build.rs");
+    let text = std::fs::read_to_string(&source).expect("src/index/tokens.rs is there");
+    let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").expect("set by cargo"));
+    let write = |name: &str, text: String| std::fs::write(out.join(name), text).expect("written");
+    write("real.rs", adapt(&text));
+    let mut list = String::from("protocol!(real, \"real.rs\");\n");
+    let mut table = String::from("&[\n");
+    for (name, changes) in MUTANTS {
+        let wrong = changes.iter().fold(text.clone(), |text, (old, new)| replace(&text, old, new));
+        write(&format!("{name}.rs"), adapt(&wrong));
+        list += &format!("protocol!({name}, \"{name}.rs\");\n");
+        table += &format!("    (\"{name}\", {name}::SCRIPTS),\n");
+    }
+    write("list.rs", list);
+    write("mutants.rs", table + "]");
+}

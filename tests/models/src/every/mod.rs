@@ -1,0 +1,67 @@
+//! Every schedule up to a bound, by loom.
+
+#[path = "../epoch.rs"]
+pub mod epoch;
+pub mod sync;
+#[path = "../zeroed.rs"]
+pub mod zeroed;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// One text of the protocol as a module, with the scripts over it.
+macro_rules! protocol {
+    ($name:ident, $file:literal) => {
+        #[allow(dead_code, unused, clippy::all, reason = "the house's own lints look at the original")]
+        mod $name {
+            include!(concat!(env!("OUT_DIR"), "/", $file));
+            include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/scripts.rs"));
+        }
+    };
+}
+
+include!(concat!(env!("OUT_DIR"), "/list.rs"));
+
+/// The mutants, with the scripts over each.
+const MUTANTS: &[(&str, &[crate::Script])] = include!(concat!(env!("OUT_DIR"), "/mutants.rs"));
+
+/// Tries every schedule; says how many there were. Fails as the script does.
+fn try_all(script: fn()) -> u64 {
+    sync::learn(script);
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = builder.preemption_bound.or(Some(2));
+    builder.max_branches = 10_000;
+    let tried = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&tried);
+    builder.check(move || {
+        count.fetch_add(1, Relaxed);
+        epoch::begin();
+        sync::begin();
+        script();
+    });
+    tried.load(Relaxed)
+}
+
+#[test]
+fn every_schedule_shows_readers_what_is_there() {
+    for (name, script) in real::SCRIPTS {
+        let begun = std::time::Instant::now();
+        let tried = try_all(*script);
+        println!("{name}: {tried} executions, {:?}", begun.elapsed());
+        assert!(tried > 10, "{name}: nothing happens beside the reader");
+    }
+}
+
+#[test]
+fn every_schedule_finds_each_mutant() {
+    let mut missed = Vec::new();
+    for (name, scripts) in MUTANTS {
+        let found = scripts.iter().find(|(_, script)| catch_unwind(AssertUnwindSafe(|| try_all(*script))).is_err());
+        match found {
+            Some((script, _)) => println!("{name}: found in \"{script}\""),
+            None => missed.push(*name),
+        }
+    }
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}

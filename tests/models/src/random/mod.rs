@@ -1,0 +1,95 @@
+//! Very many random schedules, by shuttle: the scripts once more, and a long one where a writer does whatever it can
+//! while two readers look for anything.
+
+#[path = "../epoch.rs"]
+pub mod epoch;
+pub mod sync;
+#[path = "../zeroed.rs"]
+pub mod zeroed;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+/// One text of the protocol as a module, with the scripts over it.
+macro_rules! protocol {
+    ($name:ident, $file:literal) => {
+        #[allow(dead_code, unused, clippy::all, reason = "the house's own lints look at the original")]
+        mod $name {
+            include!(concat!(env!("OUT_DIR"), "/", $file));
+            include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/scripts.rs"));
+            include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/random/mixed.rs"));
+        }
+    };
+}
+
+include!(concat!(env!("OUT_DIR"), "/list.rs"));
+
+macro_rules! mutant {
+    ($name:ident) => {
+        (stringify!($name), $name::SCRIPTS, $name::mixed)
+    };
+}
+
+/// The mutants that are wrong under sequential consistency too, with the scripts over each. (One more is, but needs three
+/// switches at three exact places; loom finds it.)
+const MUTANTS: [(&str, &[crate::Script], fn()); 7] = [
+    mutant!(version_raised_only_before_the_insert),
+    mutant!(version_raised_only_after_the_insert),
+    mutant!(removed_before_the_insert_on_a_move),
+    mutant!(spilled_counted_after_the_remove),
+    mutant!(hit_without_looking_at_the_version),
+    mutant!(miss_without_looking_at_the_version),
+    mutant!(segment_retired_before_it_is_replaced),
+];
+
+fn number(variable: &str, usual: u64) -> u64 {
+    let Ok(text) = std::env::var(variable) else { return usual };
+    text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number"))
+}
+
+/// Runs the script under so many schedules from this seed, half of them with a switch wherever chance wants one, half with
+/// few switches at chosen places (which finds what needs one thread to stand still for long).
+fn try_some(script: fn(), seed: u64, schedules: usize) {
+    /// Switches that matter, at most.
+    const DEPTH: usize = 3;
+    let run = move || {
+        epoch::begin();
+        script();
+    };
+    let mut config = shuttle::Config::new();
+    config.silence_warnings = true;
+    let half = schedules.div_ceil(2);
+    let few = shuttle::scheduler::PctScheduler::new_from_seed(seed, DEPTH, half);
+    shuttle::Runner::new(few, config.clone()).run(run);
+    shuttle::Runner::new(shuttle::scheduler::RandomScheduler::new_from_seed(seed, half), config).run(run);
+}
+
+#[test]
+fn random_schedules_show_readers_what_is_there() {
+    let (seed, schedules) = (number("TOKENSCOPE_SEED", 1), number("TOKENSCOPE_SCHEDULES", 100_000) as usize);
+    let begun = Instant::now();
+    let short = schedules / 2 / real::SCRIPTS.len();
+    for (_, script) in real::SCRIPTS {
+        try_some(*script, seed, short);
+    }
+    try_some(real::mixed, seed, schedules / 2);
+    println!("seed {seed}: {} of the long script, {short} of each short one: {:?}", schedules / 2, begun.elapsed());
+}
+
+#[test]
+fn random_schedules_find_each_mutant() {
+    let seed = number("TOKENSCOPE_SEED", 1);
+    let mut missed = Vec::new();
+    for (name, scripts, mixed) in MUTANTS {
+        let begun = Instant::now();
+        let all = scripts.iter().copied().chain([("the long script", mixed)]);
+        let found = all
+            .into_iter()
+            .find(|(_, script)| catch_unwind(AssertUnwindSafe(|| try_some(*script, seed, 4_000))).is_err());
+        match found {
+            Some((script, _)) => println!("{name}: found in \"{script}\", {:?}", begun.elapsed()),
+            None => missed.push(name),
+        }
+    }
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
