@@ -66,6 +66,6 @@ fn each_target_is_one_of_the_fuzz_package_and_has_a_corpus() {
     for name in targets {
         assert!(manifest.contains(&format!("name = \"{name}\"\npath = \"targets/{name}.rs\"")), "{name} in Cargo.toml");
         let main = fs::read_to_string(fuzz("targets").join(format!("{name}.rs"))).expect("a target");
-        assert!(main.contains(&format!("fuzz::run(\"{name}\", data)")), "fuzz/targets/{name}.rs runs its namesake");
+        assert!(main.contains(&format!("testing::fuzz::{name}(data)")), "fuzz/targets/{name}.rs runs its namesake");
     }
 }

@@ -21,7 +21,10 @@ const GOLDEN: &[u8] = include_bytes!("../../../tests/vectors/snapshot/format-1.t
 const WORDS_MAX: usize = 4_096;
 
 /// An entry of the journal: what can be read has exactly these bytes, and its change can be written anywhere.
-pub(super) fn journal_entry(data: &[u8]) {
+///
+/// # Panics
+/// It has found something.
+pub fn journal_entry(data: &[u8]) {
     let Ok(entry) = entry::decode(data) else { return };
     let mut written = Vec::new();
     entry::encode(&entry, &mut written).expect("what was read can be written");
@@ -98,14 +101,20 @@ fn read(bytes: &[u8]) -> Result<Vec<(u32, u32, Vec<u32>)>, SnapshotError> {
 }
 
 /// A snapshot as it lies on disk: nothing but the very bytes that were written is believed.
-pub(super) fn snapshot_sealed(data: &[u8]) {
+///
+/// # Panics
+/// It has found something.
+pub fn snapshot_sealed(data: &[u8]) {
     if read(data).is_ok() {
         assert_eq!(data, GOLDEN, "a snapshot that nobody has written was believed");
     }
 }
 
 /// A snapshot whose MACs all match, whatever is in it: read without a panic, and only as what it says.
-pub(super) fn snapshot_resealed(data: &[u8]) {
+///
+/// # Panics
+/// It has found something.
+pub fn snapshot_resealed(data: &[u8]) {
     let mut file = data.to_vec();
     snapshot::reseal(&mut file, &KEY);
     let Ok(sections) = read(&file) else { return };
@@ -123,7 +132,10 @@ pub(super) fn snapshot_resealed(data: &[u8]) {
 
 /// Sections of an index (table, count of words in two bytes, words), as if a key holder had written them wrongly: they
 /// are refused, or make an index that can be asked everything and written down again.
-pub(super) fn index_sections(data: &[u8]) {
+///
+/// # Panics
+/// It has found something.
+pub fn index_sections(data: &[u8]) {
     let mut loader = Loader::new(0);
     let mut rest = data;
     while let Some((&[table, low, high], after)) = rest.split_first_chunk::<3>() {
@@ -187,7 +199,10 @@ fn ask_everything(index: &Index) {
 }
 
 /// Lines of an import: each that can be read is written in one way, which is read as the same line.
-pub(super) fn import_lines(data: &[u8]) {
+///
+/// # Panics
+/// It has found something.
+pub fn import_lines(data: &[u8]) {
     for line in Lines::new("fuzzed".into(), data) {
         let line = match line {
             Ok(line) => line,
@@ -204,7 +219,10 @@ pub(super) fn import_lines(data: &[u8]) {
 }
 
 /// A configuration: refused with a sentence, or accepted and then printed as one that means the same.
-pub(super) fn config_toml(data: &[u8]) {
+///
+/// # Panics
+/// It has found something.
+pub fn config_toml(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let path = Path::new("/etc/tokenscope/tokenscope.toml");
     let config = match Config::parse(text, path) {

@@ -28,7 +28,10 @@ fn messages(data: &[u8], read: impl Fn(&Raw<'_>, &[u8])) {
 }
 
 /// Messages a client sends: what can be read has exactly these bytes.
-pub(super) fn wire_request(data: &[u8]) {
+///
+/// # Panics
+/// It has found something.
+pub fn wire_request(data: &[u8]) {
     messages(data, |raw, message| {
         let digest = decode::digest_of(raw).copied();
         let Ok(envelope) = decode::request(raw) else { return };
@@ -59,7 +62,10 @@ pub(super) fn wire_request(data: &[u8]) {
 }
 
 /// Messages a server sends: likewise, and their lists can be walked to the end.
-pub(super) fn wire_answer(data: &[u8]) {
+///
+/// # Panics
+/// It has found something.
+pub fn wire_answer(data: &[u8]) {
     messages(data, |raw, message| {
         let Ok(answer) = decode::answer(raw) else { return };
         let walked = match &answer {
@@ -77,7 +83,10 @@ pub(super) fn wire_answer(data: &[u8]) {
 }
 
 /// A form at `/introspect`, from a caller who may ask: active for the very token there is, and for nothing else.
-pub(super) fn introspect_form(data: &[u8]) {
+///
+/// # Panics
+/// It has found something.
+pub fn introspect_form(data: &[u8]) {
     let rig = rig();
     let Some(told) = rig.runtime.block_on(rig.face.post("/introspect", BASIC, data)) else { return };
     match told.status {
@@ -123,7 +132,10 @@ fn parameters(form: &[u8], wanted: &str) -> Vec<Vec<u8>> {
 }
 
 /// An `Authorization` header at `/introspect`: nobody gets in without the very secret.
-pub(super) fn credentials(data: &[u8]) {
+///
+/// # Panics
+/// It has found something.
+pub fn credentials(data: &[u8]) {
     let rig = rig();
     let form = b"token=live%2Btoken%2F1%3D";
     let Some(told) = rig.runtime.block_on(rig.face.post("/introspect", data, form)) else { return };
@@ -156,7 +168,10 @@ fn plain_base64(text: &str) -> Option<Vec<u8>> {
 
 /// A call of the JSON API: `METHOD path`, a line feed, the body. Made by a caller without rights, and by one who may
 /// ask: neither gets what it has no right to, nothing of the request's token comes back, and nothing changes.
-pub(super) fn api_json(data: &[u8]) {
+///
+/// # Panics
+/// It has found something.
+pub fn api_json(data: &[u8]) {
     let line = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
     let (head, body) = (&data[..line], data.get(line + 1..).unwrap_or_default());
     let Some((method, path)) = std::str::from_utf8(head).ok().and_then(|head| head.split_once(' ')) else { return };
@@ -193,7 +208,10 @@ fn token_in(body: &[u8]) -> Option<String> {
 }
 
 /// Names and numbers as text: what can be read is written the same.
-pub(super) fn names(data: &[u8]) {
+///
+/// # Panics
+/// It has found something.
+pub fn names(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let same = |read: Option<String>, what: &str| {
         if let Some(read) = read {
@@ -223,7 +241,10 @@ pub(super) fn names(data: &[u8]) {
 
 /// Token strings: junk is told from its form, nothing we could have minted is ever junk, and no alteration of the live
 /// token is known.
-pub(super) fn token(data: &[u8]) {
+///
+/// # Panics
+/// It has found something.
+pub fn token(data: &[u8]) {
     let prefix = TokenPrefix::parse("tks").expect("a prefix");
     let judged = prefix.judge(data);
     if data.is_empty() || data.len() > TOKEN_BYTES_MAX {
