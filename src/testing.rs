@@ -2,6 +2,9 @@
 
 #![expect(clippy::expect_used, reason = "constants that are well-formed; and it is for tests")]
 
+// What a fuzzer feeds with bytes.
+pub mod fuzz;
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -54,7 +54,9 @@ impl Revision {
     /// Parses the written form.
     pub fn parse(text: &str) -> Option<Self> {
         let (epoch, sequence) = text.split_once('-')?;
-        if epoch.len() != 16 || sequence.is_empty() || !sequence.bytes().all(|b| b.is_ascii_digit()) {
+        let digits = !sequence.is_empty() && sequence.bytes().all(|b| b.is_ascii_digit());
+        // One spelling: `042` is not a second name of `42`.
+        if epoch.len() != 16 || !digits || (sequence.len() > 1 && sequence.starts_with('0')) {
             return None;
         }
         let epoch = u64::from_be_bytes(super::digest::parse_hex(epoch)?);

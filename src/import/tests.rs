@@ -166,6 +166,21 @@ fn a_binding_has_one_spelling() {
     }
 }
 
+/// A binding of another method is kept as its JSON. Its fractions were not: read and written again, the last digit moved, so
+/// that each export and import made another token of it. Found over the fuzz target `import_lines`.
+#[test]
+fn fractions_in_a_binding_stay_what_they_are() {
+    for number in ["6.934698245112694e276", "8.383658838626809e-78", "-2.693554001703998e265", "1.5e3", "0.1", "-0.0"] {
+        let head = format!(r#"{{"token_sha256":"{}","grant":"l","iat":1,"never_expires":true"#, "ab".repeat(32));
+        let line = Line::parse(&format!(r#"{head},"cnf":{{"x":{number}}}}}"#)).unwrap();
+        let written = line.to_json();
+        let cnf: serde_json::Value = serde_json::from_str(&written).unwrap();
+        assert_eq!(cnf["cnf"]["x"].as_f64(), number.parse().ok(), "{number}: {written}");
+        assert_eq!(Line::parse(&written), Ok(line), "{written}");
+        assert_eq!(Line::parse(&written).unwrap().to_json(), written);
+    }
+}
+
 fn lines_of(text: &str) -> Lines<std::io::Cursor<Vec<u8>>> {
     Lines::new("test".into(), std::io::Cursor::new(text.as_bytes().to_vec()))
 }

@@ -26,6 +26,8 @@
 mod inspect;
 mod layout;
 mod open;
+#[cfg(any(test, feature = "testing"))]
+mod reseal;
 mod seal;
 mod write;
 
@@ -40,6 +42,8 @@ use crate::domain::{Epoch, Revision, Sequence, Timestamp};
 pub use inspect::{Inspection, Report, inspect, verify};
 pub use layout::{FORMAT, SECTION_WORDS_MAX, SECTIONS_MAX, Word};
 pub use open::{Buffer, SectionInfo, Snapshot, Visit, open, open_on};
+#[cfg(any(test, feature = "testing"))]
+pub use reseal::reseal;
 pub use write::{Put, write};
 
 /// What a snapshot says about itself.

@@ -15,6 +15,7 @@ mod properties;
 mod protocol;
 mod scribe;
 mod shrink;
+mod standards;
 mod tidy;
 mod twin;
 mod workload;

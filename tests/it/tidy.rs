@@ -8,7 +8,7 @@
 mod files;
 mod furniture;
 mod rooms;
-mod source;
+pub mod source;
 
 /// Fails with everything that is wrong, one line each.
 fn assert_none(wrong: Vec<String>, rule: &str) {

@@ -11,6 +11,7 @@ mod hostile;
 mod house;
 mod kill;
 mod native;
+mod service;
 mod signals;
 mod verbs;
 mod watching;

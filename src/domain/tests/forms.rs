@@ -122,6 +122,9 @@ fn a_revision_has_one_form() {
         "00abcdef01234567-42 ",
         "00abcdef01234567-4 2",
         "00abcdef01234567-0x2a",
+        // Writing the fuzz target `names` brought this up: a revision had as many spellings as one could put zeros there.
+        "00abcdef01234567-042",
+        "00abcdef01234567-00",
         "00abcdef01234567-18446744073709551616",
         "00abcdef0123456g-42",
         "00abcdef0123456ü-42",

@@ -22,6 +22,8 @@ mod authenticate;
 mod authorize;
 mod challenge;
 mod dispatch;
+#[cfg(any(test, feature = "testing"))]
+mod face;
 mod form;
 mod metadata;
 mod oauth;
@@ -29,6 +31,8 @@ mod rate;
 #[cfg(test)]
 mod tests;
 
+#[cfg(any(test, feature = "testing"))]
+pub use face::{Face, Told};
 pub use metadata::OauthSettings;
 pub use rate::Rate;
 

@@ -49,7 +49,13 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ("dev", &["domain", "disk", "import", "samples", "cli"]),
     ("demo", &["domain", "import", "samples", "metrics", "cli", "dev"]),
     // Workshop.
-    ("testing", &["domain", "index", "journal", "store", "service"]),
+    (
+        "testing",
+        &[
+            "domain", "clock", "disk", "index", "journal", "snapshot", "wire", "store", "service", "server", "import",
+            "config",
+        ],
+    ),
 ];
 
 /// Uses against the order: user, used, reason.
@@ -60,7 +66,7 @@ const AGAINST_THE_ORDER: [(&str, &str, &str); 2] = [
 
 /// Crates of others that not every room may name, with the rooms that do.
 const CRATES: [(&str, &[&str]); 32] = [
-    ("arc_swap", &["daemon", "server"]),
+    ("arc_swap", &["daemon", "server", "testing"]),
     ("clap", &["cli", "demo", "dev"]),
     ("clap_complete", &["cli"]),
     ("crc32fast", &["domain"]),
@@ -81,12 +87,12 @@ const CRATES: [(&str, &[&str]); 32] = [
     ("rustix", &["clock", "daemon", "demo", "disk", "index"]),
     ("rustls", &["certs", "cli", "client", "config", "daemon", "server"]),
     ("serde", &["cli", "config", "dev", "import", "server"]),
-    ("serde_json", &["cli", "demo", "dev", "import", "server"]),
+    ("serde_json", &["cli", "demo", "dev", "import", "server", "testing"]),
     ("siphasher", &["domain"]),
     ("socket2", &["server"]),
     ("subtle", &["journal", "server", "snapshot"]),
     // `store` for the receipts alone, which can be awaited; nothing below the doors has a runtime.
-    ("tokio", &["admin", "cli", "client", "daemon", "server", "store"]),
+    ("tokio", &["admin", "cli", "client", "daemon", "server", "store", "testing"]),
     ("tokio_rustls", &["server"]),
     ("toml", &["config"]),
     ("tracing", &["admin", "daemon", "server"]),
