@@ -169,7 +169,7 @@ fn ask_everything(index: &Index) {
     let pin = index.pin();
     let mut seen = 0_usize;
     pin.for_each_token(|token| {
-        seen += usize::from(token.confirmation(&pin).is_some());
+        seen += usize::from(token.bound(&pin).is_some());
         if let Some(grant) = pin.grant(token.grant) {
             seen += usize::from(pin.token_facts(&token, &grant).is_some());
             seen += pin.audience(Some(&token), &grant).map(str::len).sum::<usize>();
@@ -182,7 +182,7 @@ fn ask_everything(index: &Index) {
             seen += usize::from(pin.spot_of(place).map(|spot| pin.place_facts(&grant, spot)).is_some());
         }
         seen += pin.audience(None, &grant).count();
-        seen += usize::from(pin.grant_parties(&grant).is_some());
+        seen += usize::from(pin.grant_standing(&grant).is_some());
     }
     for subject in 0..pin.subjects() {
         seen += pin.memberships(subject).count() + pin.grants_of_subject(subject).count();
