@@ -30,6 +30,8 @@ mod answer;
 mod dial;
 // One connection, kept up.
 mod link;
+// Answers from the caller's own memory.
+pub mod near;
 // How a client is set up.
 mod options;
 // Who waits for which answer.
