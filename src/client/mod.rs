@@ -53,7 +53,7 @@ pub use options::{Options, OwnChanges};
 
 use crate::domain::{Epoch, GrantId, Revision, ScopePosition, TokenDigest, TokenHandle, TokenTimes};
 use crate::wire::encode::{self, TooLong};
-use crate::wire::message::{Binding, Envelope, Method, Outcome, Registration, Request, Revocation};
+use crate::wire::message::{Binding, Envelope, Method, Outcome, Registration, Request, Revocation, Wait};
 use dial::Dial;
 use link::{Common, Demand, Failure, Job, Link};
 use reply::{Reply, Said};
@@ -300,7 +300,7 @@ impl Client {
             Revoke::Handle(handle) => Revocation::Handle(handle),
             Revoke::Grant(grant) => Revocation::Grant(grant),
         };
-        self.change(&Request::Revoke(revocation)).await
+        self.change(&Request::Revoke(revocation, Wait::Applied)).await
     }
 
     /// Makes a token known.

@@ -201,6 +201,7 @@ fn put_together(begun: Option<Reply>, epoch: Epoch, answer: &Answer<'_>) -> Resu
         Answer::Error { sequence, code, text } => {
             (reply(*sequence, Said::Error { code: *code, text: (*text).to_owned() }), false)
         }
+        Answer::Facts(_) => return Err("facts, which nobody here asks for".to_owned()),
         Answer::More { .. } | Answer::Hello(_) | Answer::GoingAway { .. } => {
             return Err("a message that answers nothing".to_owned());
         }

@@ -253,7 +253,11 @@ impl Clerk {
                     encode::error(output, id, at, ErrorCode::Unavailable, &error.to_string());
                 }
             }
-            Request::Register(_) | Request::Revoke(_) | Request::Api { .. } if !pending.has_room() => {
+            Request::Facts { .. } => {
+                let text = "this server does not give facts yet";
+                encode::error(output, id, at, ErrorCode::UnknownMessage, text);
+            }
+            Request::Register(_) | Request::Revoke(..) | Request::Api { .. } if !pending.has_room() => {
                 self.tally.refused(RefusedFor::Overload);
                 let text = "too many changes and API requests of this stream are unanswered; wait for one";
                 encode::error(output, id, at, ErrorCode::Busy, text);
@@ -262,7 +266,7 @@ impl Clerk {
                 Ok(request) => pending.start_change(id, service.clone(), self.caller.clone(), request, now),
                 Err(text) => encode::error(output, id, at, ErrorCode::Invalid, &text),
             },
-            Request::Revoke(revocation) => {
+            Request::Revoke(revocation, _wait) => {
                 let request = pending::revocation(revocation);
                 pending.start_change(id, service.clone(), self.caller.clone(), request, now);
             }

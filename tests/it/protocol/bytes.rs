@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokenscope::server::Phase;
 use tokenscope::server::quic_limits::QuicOptions;
 use tokenscope::server::tunnel::Tunnel;
-use tokenscope::wire::message::{Answer, Envelope, ErrorCode, Hello, Request, Revocation};
+use tokenscope::wire::message::{Answer, Envelope, ErrorCode, Hello, Request, Revocation, Wait};
 use tokenscope::wire::{ALPN, CloseCode, STREAM_REQUESTS, Split, decode, encode};
 
 use super::rig::{Identity, Rig, TOKEN};
@@ -226,7 +226,7 @@ async fn more_changes_than_there_is_room_for_are_busy_and_hold_no_question_up() 
     let mut stream = by_hand.stream().await.greeted().await;
     let mut bytes = Vec::new();
     for id in 0..20 {
-        let request = Request::Revoke(Revocation::Digest(tokenscope::client::digest("some token")));
+        let request = Request::Revoke(Revocation::Digest(tokenscope::client::digest("some token")), Wait::Applied);
         encode::request(&mut bytes, &Envelope { id, least: None, request }).unwrap();
     }
     bytes.extend(introspect(99));
