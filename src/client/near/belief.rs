@@ -17,15 +17,10 @@ use super::lease::{Lease, Offset};
 use super::stamps::Stamps;
 use crate::domain::{Epoch, Timestamp};
 
-/// No generation: the first is 1.
-const NONE: u64 = 0;
-
 /// What is believed. One writer.
 pub(super) struct Belief {
     /// Entries of an earlier generation do not count: one store forgets everything.
     generation: AtomicU64,
-    /// The generation that ended because its connection was lost, and for nothing worse; [`NONE`] if there is none.
-    left: AtomicU64,
     /// The start of the server that is followed.
     incarnation: AtomicU64,
     /// Its list.
@@ -34,8 +29,6 @@ pub(super) struct Belief {
     position: AtomicU64,
     /// The end of the lease.
     until: AtomicU64,
-    /// The end of the last lease there was, over or not.
-    proven_until: AtomicU64,
     /// The server's clock.
     server: AtomicI64,
     stamps: Stamps,
@@ -45,8 +38,6 @@ pub(super) struct Belief {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Licence {
     generation: u64,
-    /// Entries of this generation count too: only under `AllowStale`.
-    left: u64,
     position: u64,
     server_time: Timestamp,
 }
@@ -61,12 +52,10 @@ impl Belief {
     pub(super) fn new(stamps: usize) -> Self {
         Self {
             generation: AtomicU64::new(1),
-            left: AtomicU64::new(NONE),
             incarnation: AtomicU64::new(0),
             epoch: AtomicU64::new(0),
             position: AtomicU64::new(0),
             until: AtomicU64::new(0),
-            proven_until: AtomicU64::new(0),
             server: AtomicI64::new(Offset::LEAST.0),
             stamps: Stamps::new(stamps),
         }
@@ -76,12 +65,13 @@ impl Belief {
 
     /// Everything held is forgotten; questions under way will not be kept either.
     pub(super) fn forget(&self) {
-        self.left.store(NONE, Ordering::Release);
         self.generation.fetch_add(1, Ordering::Release);
     }
 
     /// A new beginning at `sequence` of this list and this start of the server.
     pub(super) fn begin(&self, epoch: Epoch, incarnation: u64, sequence: u64) {
+        // A lease of the server's start before says nothing of this one.
+        self.until.store(0, Ordering::Release);
         self.forget();
         self.epoch.store(epoch.0, Ordering::Release);
         self.incarnation.store(incarnation, Ordering::Release);
@@ -113,18 +103,7 @@ impl Belief {
         // One writer. The server's clock never runs back, so an estimate below an earlier one is only less late.
         let server = self.server.load(Ordering::Relaxed).max(lease.server.0);
         self.server.store(server, Ordering::Release);
-        self.proven_until.store(lease.until.0, Ordering::Release);
         self.until.store(lease.until.0, Ordering::Release);
-    }
-
-    /// The connection is lost: nothing is believed until there is another.
-    pub(super) fn lost(&self) {
-        self.until.store(0, Ordering::Release);
-        let left = self.generation.fetch_add(1, Ordering::Release);
-        // Lost once more before a new beginning: what was left remains what it was.
-        if self.left.load(Ordering::Relaxed) == NONE {
-            self.left.store(left, Ordering::Release);
-        }
     }
 
     // ---- the readers' side ----
@@ -132,22 +111,21 @@ impl Belief {
     /// The licence to answer from memory at `now`, if the lease runs.
     #[inline]
     pub(super) fn licence(&self, now: Moment) -> Option<Licence> {
-        (now.0 < self.until.load(Ordering::Acquire)).then(|| self.read(now, NONE))
+        (now.0 < self.until.load(Ordering::Acquire)).then(|| self.read(now))
     }
 
     /// The licence to answer from what was proven until at most `beyond` before `now`. Asked for by name.
     pub(super) fn licence_beyond(&self, now: Moment, beyond: Duration) -> Option<Licence> {
-        let proven_until = Moment(self.proven_until.load(Ordering::Acquire));
-        let left = self.left.load(Ordering::Acquire);
-        (proven_until > Moment::ZERO && now < proven_until.plus(beyond)).then(|| self.read(now, left))
+        let until = Moment(self.until.load(Ordering::Acquire));
+        (until > Moment::ZERO && now < until.plus(beyond)).then(|| self.read(now))
     }
 
     #[inline]
-    fn read(&self, now: Moment, left: u64) -> Licence {
+    fn read(&self, now: Moment) -> Licence {
         let generation = self.generation.load(Ordering::Acquire);
         let position = self.position.load(Ordering::Acquire);
         let server_time = Offset(self.server.load(Ordering::Acquire)).server_time(now);
-        Licence { generation, left, position, server_time }
+        Licence { generation, position, server_time }
     }
 
     /// Whether facts of `generation`, answered at `sequence`, still hold. Read after them.
@@ -161,7 +139,6 @@ impl Belief {
     fn unchanged(&self, licence: &Licence) -> bool {
         // The reads before this one were acquiring, so this one is not moved before them.
         self.generation.load(Ordering::Acquire) == licence.generation
-            && (licence.left == NONE || self.left.load(Ordering::Acquire) == licence.left)
     }
 
     pub(super) fn ticket(&self) -> Ticket {
@@ -195,7 +172,7 @@ impl Licence {
     /// Whether what is of this generation counts.
     #[inline]
     pub(super) fn counts(&self, generation: u64) -> bool {
-        generation == self.generation || (self.left != NONE && generation == self.left)
+        generation == self.generation
     }
 
     /// Up to where the list is applied.

@@ -23,9 +23,7 @@ use arc_swap::{ArcSwapOption, Guard};
 use super::clock::Moment;
 use crate::domain::access::{PairFacts, PlaceFacts};
 use crate::domain::{Expiry, ScopePosition, Timestamp, TokenDigest};
-
-/// Tags of an answer: token, grant, subject, client, workspace.
-pub(super) const TAGS: usize = 5;
+use crate::wire::facts::{self, TAGS};
 
 /// Slots of a set.
 const WAYS: usize = 8;
@@ -35,12 +33,12 @@ const EMPTY: u32 = 0;
 
 /// The facts of one token at one place, as the server gave them.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Facts {
+pub(in crate::client) struct Facts {
     /// The last change that is in them.
     pub(super) sequence: u64,
     /// The start of the server that gave them.
     pub(super) incarnation: u64,
-    /// What they depend on.
+    /// What they depend on: token, grant, subject, client, workspace.
     pub(super) tags: [u64; TAGS],
     pub(super) not_before: Timestamp,
     /// The earlier of the token's and the grant's.
@@ -48,6 +46,21 @@ pub(super) struct Facts {
     pub(super) place: PlaceFacts,
     /// What covers the place, cut to what the token was narrowed to.
     pub(super) pairs: Box<[PairFacts]>,
+}
+
+impl From<&facts::Facts<'_>> for Facts {
+    fn from(told: &facts::Facts<'_>) -> Self {
+        let head = &told.head;
+        Self {
+            sequence: head.sequence.0,
+            incarnation: head.incarnation,
+            tags: head.tags,
+            not_before: head.not_before,
+            expiry: head.expiry,
+            place: head.place,
+            pairs: told.pairs.collect(),
+        }
+    }
 }
 
 impl Facts {

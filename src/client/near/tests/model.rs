@@ -4,9 +4,10 @@
 //! it does not share is anything about time, order, memory or messages.
 
 use crate::client::answer::Decision;
-use crate::client::near::table::{Facts, TAGS, mixed};
+use crate::client::near::table::{Facts, mixed};
 use crate::domain::access::{ClientKind, Covers, MemberFacts, PairFacts, PlaceFacts, PolicyFacts};
 use crate::domain::{Denial, Expiry, PolicyMode, ScopeMask, ScopePosition, Sequence, Switch, Timestamp, TokenDigest};
+use crate::wire::facts::TAGS;
 
 use super::dice::Dice;
 

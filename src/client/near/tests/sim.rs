@@ -11,11 +11,16 @@ use std::time::Duration;
 use crate::client::answer::Decision;
 use crate::client::near::belief::Ticket;
 use crate::client::near::clock::Moment;
-use crate::client::near::follow::{Follower, Heard, Say, Touched};
+use crate::client::near::follow::Follower;
 use crate::client::near::memory::{Memory, Question};
 use crate::client::near::scopes::Resolved;
 use crate::client::near::table::Facts;
-use crate::domain::Epoch;
+use crate::domain::{Epoch, Revision, Sequence};
+use crate::wire::Split;
+use crate::wire::decode::split;
+use crate::wire::follow::{
+    Announced, Follower as Said, Resume, read_announced, read_follower, write_announced, write_follower, write_touched,
+};
 
 use super::dice::Dice;
 use super::model::{PLACES, SCOPES, State, TOKENS, Touch, digest};
@@ -43,13 +48,27 @@ pub enum Flaw {
     AcknowledgedFirst,
 }
 
-/// Messages of the feed, as they travel.
-#[derive(Clone, Debug)]
-enum Down {
-    Following { incarnation: u64, sequence: u64, server_ms: u64 },
-    Announcement { previous: u64, sequence: u64, everything: bool, tags: Vec<[u8; 8]> },
-    Lease { number: u32, previous: u64, sequence: u64, server_ms: u64 },
-    StartOver { sequence: u64 },
+/// A message of the feed, as it travels.
+type Bytes = Vec<u8>;
+
+fn announced(bytes: &[u8]) -> Announced<'_> {
+    match split(bytes) {
+        Ok(Split::Whole(raw, _)) => read_announced(&raw).expect("what the server wrote can be read"),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn said(bytes: &[u8]) -> Said {
+    match split(bytes) {
+        Ok(Split::Whole(raw, _)) => read_follower(&raw).expect("what the follower wrote can be read"),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn bytes_of(said: &Said) -> Bytes {
+    let mut bytes = Vec::new();
+    write_follower(&mut bytes, said);
+    bytes
 }
 
 /// A stream: things in order, each with the moment it arrives.
@@ -75,8 +94,8 @@ impl<T> Stream<T> {
 
 /// A connection that carries the feed.
 struct Feed {
-    down: Stream<Down>,
-    up: Stream<Say>,
+    down: Stream<Bytes>,
+    up: Stream<Bytes>,
     /// Its place in the server's register; `None`: not yet, or a server that is gone.
     registered: Option<usize>,
     /// The server's start it was made to.
@@ -84,7 +103,7 @@ struct Feed {
     /// When the follower notices that it is broken.
     broken_at: Option<u64>,
     /// When what is sent was sent, by the follower's clock.
-    sent: VecDeque<u64>,
+    sent: VecDeque<Moment>,
 }
 
 struct Registered {
@@ -147,9 +166,12 @@ pub struct Sim {
     /// What was asked of late: token, scope, place.
     recent: VecDeque<(usize, usize, usize)>,
     /// With [`Flaw::AcknowledgedFirst`]: heard, not yet applied.
-    late: Stream<Down>,
+    late: Stream<Bytes>,
     pub hits: u64,
     pub fences_returned: u64,
+    pub resumed: u64,
+    /// How often a follower found its server breaking the protocol, which none here does.
+    pub broken: u64,
 }
 
 impl Sim {
@@ -188,6 +210,8 @@ impl Sim {
             late: Stream::new(),
             hits: 0,
             fences_returned: 0,
+            resumed: 0,
+            broken: 0,
             dice,
         }
     }
@@ -260,7 +284,9 @@ impl Sim {
             93..=94 => {
                 let sequence = self.head();
                 self.pump();
-                self.send_down(|_| Down::StartOver { sequence });
+                let mut bytes = Vec::new();
+                write_announced(&mut bytes, &Announced::StartOver { sequence: Sequence(sequence) });
+                self.send_down(bytes);
             }
             _ => self.connect(),
         }
@@ -299,19 +325,22 @@ impl Sim {
             match touch {
                 Touch::Nothing => {}
                 Touch::Everything => everything = true,
-                Touch::Tag(tag) => tags.push(tag.to_le_bytes()),
+                Touch::Tag(tag) => tags.push(*tag),
             }
         }
         follower.cursor = head;
         let delay = self.dice.delay(DELAY);
-        feed.down.send(self.now, delay, Down::Announcement { previous, sequence: head, everything, tags });
+        let mut bytes = Vec::new();
+        write_touched(&mut bytes, Sequence(previous), Sequence(head), (!everything).then_some(tags));
+        feed.down.send(self.now, delay, bytes);
     }
 
-    fn send_down(&mut self, message: impl FnOnce(&Registered) -> Down) {
+    fn send_down(&mut self, message: Bytes) {
         let Some(feed) = self.feed.as_mut().filter(|feed| feed.incarnation == self.server.incarnation) else { return };
-        let Some(follower) = feed.registered.and_then(|number| self.server.register.get(number)) else { return };
-        let delay = self.dice.delay(DELAY);
-        feed.down.send(self.now, delay, message(follower));
+        if feed.registered.is_some() {
+            let delay = self.dice.delay(DELAY);
+            feed.down.send(self.now, delay, message);
+        }
     }
 
     /// The connections break; what is on the way may be lost, and the follower notices now or later.
@@ -363,11 +392,12 @@ impl Sim {
             registered: None,
             incarnation: self.server.incarnation,
             broken_at: None,
-            sent: VecDeque::from([moment.0]),
+            sent: VecDeque::new(),
         };
         let delay = self.dice.delay(DELAY);
-        feed.up.send(self.now, delay, follow);
+        feed.up.send(self.now, delay, bytes_of(&follow));
         self.feed = Some(feed);
+        self.speak();
     }
 
     fn any(&mut self) -> (usize, usize, usize) {
@@ -421,67 +451,52 @@ impl Sim {
     fn noticed(&mut self) {
         self.feed = None;
         self.late.queue.clear();
-        self.follower.lost(&self.memory.belief);
+        self.follower.lost();
     }
 
     fn down_arrives(&mut self) {
-        let Some((_, message)) = self.feed.as_mut().and_then(|feed| feed.down.queue.pop_front()) else { return };
+        let Some((_, bytes)) = self.feed.as_mut().and_then(|feed| feed.down.queue.pop_front()) else { return };
         if self.flaw == Some(Flaw::AcknowledgedFirst) {
-            if let Down::Announcement { sequence, .. } = &message {
-                let acknowledge = Say::Acknowledge(*sequence);
+            if let Announced::Touched { sequence, .. } = announced(&bytes) {
+                let acknowledge = bytes_of(&Said::Acknowledge { sequence });
                 let feed = self.feed.as_mut().expect("it was there");
                 feed.up.send(self.now, 0, acknowledge);
             }
             let delay = self.dice.delay(DELAY);
-            return self.late.send(self.now, delay, message);
+            return self.late.send(self.now, delay, bytes);
         }
-        self.hear(&message);
+        self.hear(&bytes);
     }
 
-    fn hear(&mut self, message: &Down) {
+    fn hear(&mut self, bytes: &[u8]) {
         let moment = self.client_clock();
-        let mut lease = LEASE;
-        if let (Down::Following { .. } | Down::Lease { .. }, Some(feed)) = (message, &mut self.feed) {
-            let sent = feed.sent.pop_front().unwrap_or(moment.0);
-            if self.flaw == Some(Flaw::LeaseFromReceipt) {
-                lease += moment.0 - sent;
+        let mut heard = announced(bytes);
+        let no_tags;
+        match &mut heard {
+            Announced::Lease { lease_ms, .. } => {
+                let sent = self.feed.as_mut().and_then(|feed| feed.sent.pop_front()).unwrap_or(moment);
+                if self.flaw == Some(Flaw::LeaseFromReceipt) {
+                    *lease_ms += moment.since(sent).as_millis() as u32;
+                }
             }
+            Announced::Touched { previous, sequence, .. } if self.flaw == Some(Flaw::StampsIgnored) => {
+                let mut bytes = Vec::new();
+                write_touched(&mut bytes, *previous, *sequence, Some([]));
+                no_tags = bytes;
+                heard = announced(&no_tags);
+            }
+            _ => {}
         }
-        let lease = Duration::from_nanos(lease);
-        let no_tags: &[[u8; 8]] = &[];
-        let heard = match message {
-            Down::Following { incarnation, sequence, server_ms } => Heard::Following {
-                resumed: false,
-                incarnation: *incarnation,
-                sequence: *sequence,
-                lease,
-                server_ms: *server_ms,
-            },
-            Down::Announcement { previous, sequence, everything, tags } => Heard::Announcement {
-                previous: *previous,
-                sequence: *sequence,
-                touched: match everything {
-                    true => Touched::Everything,
-                    false if self.flaw == Some(Flaw::StampsIgnored) => Touched::Tags(no_tags),
-                    false => Touched::Tags(tags),
-                },
-            },
-            Down::Lease { number, previous, sequence, server_ms } => Heard::Lease {
-                number: *number,
-                previous: *previous,
-                sequence: *sequence,
-                lease,
-                server_ms: *server_ms,
-            },
-            Down::StartOver { sequence } => Heard::StartOver { sequence: *sequence },
-        };
         if self.follower.hear(&heard, moment, &self.memory.belief).is_err() {
+            self.broken += 1;
             return self.noticed();
         }
-        if let (Some(Flaw::KeptOverReconnect), Heard::Following { incarnation, sequence, .. }) = (self.flaw, heard) {
+        if let (Some(Flaw::KeptOverReconnect), Announced::Following { resumed: false, incarnation, sequence, .. }) =
+            (self.flaw, heard)
+        {
             let ticket = self.memory.ticket();
             for (token, place, facts) in std::mem::take(&mut self.kept) {
-                let facts = Facts { incarnation, sequence, ..facts };
+                let facts = Facts { incarnation, sequence: sequence.0, ..facts };
                 self.memory.keep(ticket, &digest(token), PLACES[place], &facts, moment);
             }
         }
@@ -494,12 +509,12 @@ impl Sim {
             match self.follower.due(moment) {
                 Ok(None) => return,
                 Ok(Some(say)) => {
-                    if matches!(say, Say::Renew { .. }) {
-                        feed.sent.push_back(moment.0);
+                    if matches!(say, Said::Renew { .. }) {
+                        feed.sent.push_back(moment);
                     }
                     let delay = self.dice.delay(DELAY);
                     if feed.incarnation == self.server.incarnation && feed.broken_at.is_none() {
-                        feed.up.send(self.now, delay, say);
+                        feed.up.send(self.now, delay, bytes_of(&say));
                     }
                 }
                 Err(_) => return self.noticed(),
@@ -508,28 +523,46 @@ impl Sim {
     }
 
     fn up_arrives(&mut self) {
-        let (clock, head, server_ms) = (self.server_clock(), self.head(), self.server_ms());
+        let (clock, head) = (self.server_clock(), Sequence(self.head()));
+        let (lease_ms, server_time_ms) = ((LEASE / MS) as u32, self.server_ms());
         let Some(feed) = &mut self.feed else { return };
-        let Some((_, say)) = feed.up.queue.pop_front() else { return };
+        let Some((_, bytes)) = feed.up.queue.pop_front() else { return };
         if feed.incarnation != self.server.incarnation {
             return;
         }
-        let acknowledged = match say {
-            Say::Follow { .. } => {
+        let said = said(&bytes);
+        let acknowledged = match said {
+            Said::Follow { id, resume, .. } => {
+                let Server { epoch, incarnation, .. } = self.server;
+                let known = |resume: &Resume| {
+                    let Revision { epoch: at, sequence } = resume.revision;
+                    // A ring of a few touches.
+                    at.0 == epoch && resume.incarnation == incarnation && sequence <= head && sequence.0 + 6 >= head.0
+                };
+                let resume = resume.filter(known);
+                let sequence = resume.map_or(head, |resume| resume.revision.sequence);
                 feed.registered = Some(self.server.register.len());
-                self.server.register.push(Registered { acknowledged: 0, until: clock + LEASE, cursor: head });
-                let incarnation = self.server.incarnation;
-                self.send_down(|_| Down::Following { incarnation, sequence: head, server_ms });
-                return;
+                let follower = Registered { acknowledged: 0, until: clock, cursor: sequence.0 };
+                self.server.register.push(follower);
+                let resumed = resume.is_some();
+                self.resumed += u64::from(resumed);
+                let mut bytes = Vec::new();
+                let following = Announced::Following { id, resumed, incarnation, sequence, lease_ms, server_time_ms };
+                write_announced(&mut bytes, &following);
+                return self.send_down(bytes);
             }
-            Say::Renew { acknowledged, .. } | Say::Acknowledge(acknowledged) => acknowledged,
+            Said::Renew { acknowledged, .. } => acknowledged,
+            Said::Acknowledge { sequence } => sequence,
         };
         let Some(follower) = feed.registered.and_then(|number| self.server.register.get_mut(number)) else { return };
-        follower.acknowledged = follower.acknowledged.max(acknowledged);
-        if let Say::Renew { number, .. } = say {
+        follower.acknowledged = follower.acknowledged.max(acknowledged.0);
+        if let Said::Renew { id, .. } = said {
             follower.until = clock + LEASE;
             self.pump();
-            self.send_down(|_| Down::Lease { number, previous: head, sequence: head, server_ms });
+            let lease = Announced::Lease { id, previous: head, sequence: head, lease_ms, server_time_ms };
+            let mut bytes = Vec::new();
+            write_announced(&mut bytes, &lease);
+            self.send_down(bytes);
         }
     }
 
@@ -576,7 +609,7 @@ impl Sim {
         let (token, place) = (digest(question.token), PLACES[question.place]);
         self.memory.keep_scope(question.ticket, Epoch(epoch), SCOPES[question.scope], resolved);
         self.memory.keep(question.ticket, &token, place, &facts, self.client_clock());
-        self.follower.nudge(facts.sequence);
+        self.follower.nudge(facts.sequence, self.client_clock());
         Ok(())
     }
 
