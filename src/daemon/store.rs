@@ -149,6 +149,7 @@ pub fn run(dir: Arc<DataDir>, opened: Opened, config: &Config, secrets: &Secrets
         head: journal.head().last,
         seed,
         lease: config.limits.follower_lease,
+        grace: config.limits.follower_lease,
         followers_max: config.limits.followers as usize,
     });
     let (committer, control) = store::start(writer, journal, feed, limits);

@@ -217,8 +217,8 @@ struct Known {
 
 impl Registry {
     /// Nobody follows; somebody may have followed an earlier start, with a lease of this length.
-    pub(super) fn new(lease: Duration) -> Self {
-        Self { followers: BTreeMap::new(), next: 0, unknown_until: lease }
+    pub(super) fn new(grace: Duration) -> Self {
+        Self { followers: BTreeMap::new(), next: 0, unknown_until: grace }
     }
 
     pub(super) fn len(&self) -> usize {

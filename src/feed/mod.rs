@@ -68,14 +68,17 @@ pub struct Options {
     pub seed: [u8; 24],
     /// How long leases are at most; [`LEASE_MIN`] to [`LEASE_MAX`], and cut to that.
     pub lease: Duration,
+    /// For how long followers of an earlier start, which nobody knows, may have a lease: the lease that start gave. Zero
+    /// if there was none.
+    pub grace: Duration,
     /// How many may follow at a time.
     pub followers_max: usize,
 }
 
 impl Options {
-    /// A feed with usual limits: leases of 2 s, 1,024 followers.
+    /// A feed with usual limits that nobody has followed before: leases of 2 s, 1,024 followers.
     pub fn new(epoch: Epoch, head: Sequence, seed: [u8; 24]) -> Self {
-        Self { epoch, head, seed, lease: Duration::from_secs(2), followers_max: 1_024 }
+        Self { epoch, head, seed, lease: Duration::from_secs(2), grace: Duration::ZERO, followers_max: 1_024 }
     }
 }
 
@@ -113,7 +116,7 @@ impl Feed {
             options.seed.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap_or_default()));
         let mut word = || words.next().unwrap_or_default();
         let (tagger, incarnation) = (Tagger::new(word(), word()), word());
-        let state = State { ring: Ring::new(options.head, RING_TOUCHES), registry: Registry::new(lease) };
+        let state = State { ring: Ring::new(options.head, RING_TOUCHES), registry: Registry::new(options.grace) };
         Self(Arc::new(Shared {
             epoch: options.epoch,
             incarnation,

@@ -341,10 +341,12 @@ fn a_follower_that_left_is_waited_for_until_its_lease_is_over() {
 
 #[test]
 fn after_a_start_fences_wait_for_followers_nobody_knows() {
-    let feed = feed();
-    feed.publish(&[revocation(11)]);
-    assert_eq!(feed.fence(Sequence(11), at(0.1)).waits(at(0.1)), Some(LEASE));
-    assert_eq!(feed.fence(Sequence(11), at(0.1)).waits(LEASE), None);
+    for (grace, until) in [(LEASE, Some(LEASE)), (Duration::ZERO, None)] {
+        let feed = Feed::new(&Options { grace, ..options(10) });
+        feed.publish(&[revocation(11)]);
+        assert_eq!(feed.fence(Sequence(11), at(0.1)).waits(at(0.1)), until);
+        assert_eq!(feed.fence(Sequence(11), at(0.1)).waits(LEASE), None);
+    }
 }
 
 #[test]
