@@ -18,6 +18,11 @@ pub(super) struct Care {
     /// Do not ask.
     #[arg(long)]
     yes: bool,
+    /// What to wait for: applied (durable, and visible to every question put to the server) or fenced (also out of every
+    /// near-cache; takes up to one lease).
+    #[arg(long, value_name = "LEVEL", default_value = "applied", conflicts_with = "dry_run",
+          value_parser = ["applied", "durable", "fenced"])]
+    wait: String,
 }
 
 /// Among which tokens an "issued before" counts: exactly one has to be said.
@@ -41,6 +46,7 @@ pub(super) struct Among {
 #[derive(Subcommand, Debug)]
 #[command(after_help = "Examples:
   tokenscope revoke token < token.txt
+  tokenscope revoke token --wait fenced < token.txt          returns when nobody lets it in any more
   tokenscope revoke app maria time-tracker                   all that maria granted to the app
   tokenscope revoke client time-tracker --dry-run            how many would that be?
   tokenscope revoke client time-tracker --workspace 1579 --yes
@@ -135,7 +141,7 @@ impl Revoke {
                 return Err(Failure::run_time("nothing was revoked"));
             }
         }
-        let answer = api.post("/v1/revocations", &request)?;
+        let answer = api.post(&format!("/v1/revocations?wait={}", care.wait), &request)?;
         desk.answer(&answer, |answer| show::done(answer, &format!("revoked {what}")))
     }
 

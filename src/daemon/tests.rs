@@ -145,7 +145,7 @@ async fn run(house: &House, store: FakeStore, ends_at: Phase, failed: bool) -> S
     let doors = vec![door(Door::Quic, Arc::default()), door(Door::Https, refuses.clone())];
     let store = Arc::new(store);
     watched.enter(store.clone());
-    let daemon = ground.run(store, doors, phase, told).await.expect("running");
+    let daemon = ground.run(store, feed(), doors, phase, told).await.expect("running");
     Service { daemon, tell, story, callers, watched, refuses }
 }
 
@@ -165,6 +165,11 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// A feed nobody follows.
+fn feed() -> Feed {
+    Feed::new(&crate::feed::Options::new(crate::domain::Epoch(1), crate::domain::Sequence::ZERO, [1; 24]))
 }
 
 #[tokio::test]
@@ -296,7 +301,7 @@ async fn a_start_that_fails_says_why_and_leaves_nothing() {
     let store = Arc::new(FakeStore::default());
     let (phase, _) = watch::channel(Phase::Open);
     let (_tell, told) = mpsc::channel(1);
-    let none = ground.run(store.clone(), Vec::new(), phase, told).await.expect_err("no doors");
+    let none = ground.run(store.clone(), feed(), Vec::new(), phase, told).await.expect_err("no doors");
     assert!(matches!(none, StartError::NoDoors));
     assert_eq!(told_story(&store.story), ["close"]);
     assert!(TcpStream::connect(admin).await.is_err(), "the admin listener is closed");

@@ -3,6 +3,7 @@
 mod bytes;
 mod certificates;
 mod fakes;
+mod follow;
 mod rig;
 
 use std::sync::atomic::Ordering::Relaxed;
