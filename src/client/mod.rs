@@ -62,9 +62,11 @@ pub use fake::Fake;
 pub use near::{NearCache, NearOptions};
 pub use options::{Options, OwnChanges};
 
+pub use crate::wire::Wait;
+
 use crate::domain::{Epoch, GrantId, Revision, ScopePosition, TokenDigest, TokenHandle, TokenTimes};
 use crate::wire::encode::{self, TooLong};
-use crate::wire::message::{Binding, Envelope, Method, Outcome, Registration, Request, Revocation, Wait};
+use crate::wire::message::{Binding, Envelope, Method, Outcome, Registration, Request, Revocation};
 use dial::Dial;
 use link::{Common, Demand, Failure, Job, Link};
 use reply::{Reply, Said};
@@ -315,12 +317,21 @@ impl Client {
     /// # Errors
     /// See [`Error`]; after [`Error::Timeout`] the outcome is not known, and revoking again is safe.
     pub async fn revoke(&self, what: Revoke) -> Result<Receipt, Error> {
+        self.revoke_and_wait(what, Wait::Applied).await
+    }
+
+    /// Revokes, and waits for more: after [`Wait::Fenced`] no near-cache anywhere lets it pass either. That takes one
+    /// lease at most, whoever stalls, and usually a round trip.
+    ///
+    /// # Errors
+    /// As [`Client::revoke`]. A fence that takes longer than the deadline for changes is a time-out.
+    pub async fn revoke_and_wait(&self, what: Revoke, wait: Wait) -> Result<Receipt, Error> {
         let revocation = match what {
             Revoke::Token(token) => Revocation::Digest(token.0),
             Revoke::Handle(handle) => Revocation::Handle(handle),
             Revoke::Grant(grant) => Revocation::Grant(grant),
         };
-        self.change(&Request::Revoke(revocation, Wait::Applied)).await
+        self.change(&Request::Revoke(revocation, wait)).await
     }
 
     /// Makes a token known.

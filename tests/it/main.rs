@@ -10,6 +10,7 @@ mod face;
 mod hazards;
 mod lessons;
 mod model;
+mod near;
 mod plain;
 mod properties;
 mod protocol;

@@ -132,7 +132,7 @@ impl Memory {
             generation: ticket.generation,
             filled: now,
             facts: facts.clone(),
-            used: AtomicBool::new(true),
+            used: AtomicBool::new(false),
         });
         if self.table.put(Spot::of(digest, place), entry, ticket.generation) {
             self.tallies.bump(Count::DrivenOut);

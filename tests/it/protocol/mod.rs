@@ -4,7 +4,7 @@ mod bytes;
 mod certificates;
 mod fakes;
 mod follow;
-mod rig;
+pub mod rig;
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;

@@ -60,13 +60,14 @@ const AGAINST_THE_ORDER: [(&str, &str, &str); 2] = [
 ];
 
 /// Crates of others that not every room may name, with the rooms that do.
-const CRATES: [(&str, &[&str]); 32] = [
-    ("arc_swap", &["daemon", "server"]),
+const CRATES: [(&str, &[&str]); 35] = [
+    ("arc_swap", &["client", "daemon", "server"]),
     ("clap", &["cli", "demo", "dev"]),
     ("clap_complete", &["cli"]),
     ("crc32fast", &["domain"]),
     ("crossbeam_epoch", &["index"]),
     ("dashmap", &["server"]),
+    ("http", &["client"]),
     ("http_body_util", &["admin", "server"]),
     ("hyper", &["admin", "server"]),
     ("hyper_util", &["admin", "server"]),
@@ -79,7 +80,7 @@ const CRATES: [(&str, &[&str]); 32] = [
     ("rcgen", &["certs"]),
     ("redb", &["journal"]),
     ("rkyv", &["snapshot"]),
-    ("rustix", &["clock", "daemon", "demo", "disk", "index"]),
+    ("rustix", &["client", "clock", "daemon", "demo", "disk", "index"]),
     ("rustls", &["certs", "cli", "client", "config", "daemon", "server"]),
     ("serde", &["cli", "config", "dev", "import", "server"]),
     ("serde_json", &["cli", "demo", "dev", "import", "server"]),
@@ -90,6 +91,8 @@ const CRATES: [(&str, &[&str]); 32] = [
     ("tokio", &["admin", "cli", "client", "daemon", "feed", "server", "store"]),
     ("tokio_rustls", &["server"]),
     ("toml", &["config"]),
+    ("tower_layer", &["client"]),
+    ("tower_service", &["client"]),
     ("tracing", &["admin", "daemon", "server"]),
     ("tracing_subscriber", &["config", "daemon"]),
     // Error enums and the ring of cryptography are welcome everywhere; `zeroize` wherever there is a secret.
