@@ -6,7 +6,7 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::words::{self, TokenFrom};
+use super::words::{self, Patience, TokenFrom};
 use super::{Desk, Failure, Outcome, show};
 
 /// Whether to ask, and whether to do it at all.
@@ -18,11 +18,8 @@ pub(super) struct Care {
     /// Do not ask.
     #[arg(long)]
     yes: bool,
-    /// What to wait for: applied (durable, and visible to every question put to the server) or fenced (also out of every
-    /// near-cache; takes up to one lease).
-    #[arg(long, value_name = "LEVEL", default_value = "applied", conflicts_with = "dry_run",
-          value_parser = ["applied", "durable", "fenced"])]
-    wait: String,
+    #[command(flatten)]
+    patience: Patience,
 }
 
 /// Among which tokens an "issued before" counts: exactly one has to be said.
@@ -141,7 +138,7 @@ impl Revoke {
                 return Err(Failure::run_time("nothing was revoked"));
             }
         }
-        let answer = api.post(&format!("/v1/revocations?wait={}", care.wait), &request)?;
+        let answer = api.post(&care.patience.path("/v1/revocations"), &request)?;
         desk.answer(&answer, |answer| show::done(answer, &format!("revoked {what}")))
     }
 

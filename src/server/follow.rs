@@ -31,11 +31,17 @@ struct Refused {
     id: u32,
     code: ErrorCode,
     text: String,
+    reason: RefusedFor,
 }
 
 impl Refused {
     fn malformed(id: u32, text: impl ToString) -> Self {
-        Self { id, code: ErrorCode::Malformed, text: text.to_string() }
+        Self { id, code: ErrorCode::Malformed, text: text.to_string(), reason: RefusedFor::Malformed }
+    }
+
+    fn forbidden(id: u32) -> Self {
+        let text = "this caller may not ask about tokens, so there is nothing it could follow".to_owned();
+        Self { id, code: ErrorCode::Forbidden, text, reason: RefusedFor::Rights }
     }
 }
 
@@ -103,14 +109,14 @@ impl Session {
             }
             let caller = callers.by_certificate(&self.certificate);
             let Some(caller) = caller else { return Err(End::unknown_caller()) };
-            let refused = if caller.rights.ask.is_none() {
-                self.stats.quic.count_refused(RefusedFor::Rights);
-                let text = "this caller may not ask about tokens, so there is nothing it could follow".to_owned();
-                Err(Refused { id: 0, code: ErrorCode::Forbidden, text })
+            let may_ask = caller.rights.ask.is_some();
+            let refused = if !may_ask && following.follower.is_some() {
+                Err(Refused::forbidden(0))
             } else {
-                self.hear(&mut following, &mut input, &mut output, send).await?
+                self.hear(&mut following, &mut input, &mut output, send, may_ask).await?
             };
-            if let Err(Refused { id, code, text }) = refused {
+            if let Err(Refused { id, code, text, reason }) = refused {
+                self.stats.quic.count_refused(reason);
                 encode::error(&mut output, id, following.feed.head(), code, &text);
                 self.flush(send, &mut output).await?;
                 finish(send);
@@ -167,6 +173,7 @@ impl Session {
         input: &mut Input,
         output: &mut Vec<u8>,
         send: &mut SendStream,
+        may_ask: bool,
     ) -> Result<Result<(), Refused>, End> {
         loop {
             let (id, said, length) = match decode::split(input.bytes()) {
@@ -181,23 +188,22 @@ impl Session {
                 }
             };
             input.used(length);
+            if !may_ask {
+                return Ok(Err(Refused::forbidden(id)));
+            }
             let said = match said {
                 Ok(said) => said,
-                Err(malformed) => {
-                    self.stats.quic.count_refused(RefusedFor::Malformed);
-                    let code = match malformed {
-                        Malformed::Kind(_) => ErrorCode::UnknownMessage,
-                        Malformed::Body(_) => ErrorCode::Malformed,
-                    };
-                    return Ok(Err(Refused { id, code, text: malformed.to_string() }));
+                Err(Malformed::Kind(kind)) => {
+                    let unknown = Refused::malformed(id, Malformed::Kind(kind));
+                    return Ok(Err(Refused { code: ErrorCode::UnknownMessage, ..unknown }));
                 }
+                Err(malformed) => return Ok(Err(Refused::malformed(id, malformed))),
             };
             match said {
                 Said::Follow { id, lease_ms, resume } => {
-                    let begun = following.begin(id, lease_ms, resume, self.shared.clock.now_ms(), output);
-                    if begun.is_err() {
-                        self.stats.quic.count_refused(RefusedFor::Overload);
-                        return Ok(begun);
+                    let now_ms = self.shared.clock.now_ms();
+                    if let Err(refused) = following.begin(id, lease_ms, resume, now_ms, output) {
+                        return Ok(Err(refused));
                     }
                 }
                 Said::Renew { id, acknowledged } => {
@@ -243,6 +249,7 @@ impl Following<'_> {
             id,
             code: ErrorCode::Overloaded,
             text: full.to_string(),
+            reason: RefusedFor::Overload,
         })?;
         self.stats.followers.fetch_add(1, Relaxed);
         let counter = if begun.resumed { &self.stats.resumed } else { &self.stats.begun };

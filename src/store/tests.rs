@@ -303,6 +303,33 @@ impl Journal for Failing {
 }
 
 #[test]
+fn what_is_announced_is_visible_and_what_has_a_receipt_was_announced() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let running = open(dir.path()).expect("opened");
+    let (feed, index) = (running.committer.feed().clone(), running.index.clone());
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // A follower that asks about whatever was announced gets an answer that knows it.
+        scope.spawn(|| {
+            for _ in 0..10_000_000 {
+                if done.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                let announced = feed.head();
+                let visible = index.pin().applied();
+                assert!(visible >= announced, "{announced} was announced and {visible} is visible");
+            }
+        });
+        running.change(grant()).expect("made");
+        for number in 1..20 {
+            let sequence = running.change(token(number)).expect("made");
+            assert!(feed.head() >= sequence, "{sequence} has a receipt and was not announced");
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
 fn after_a_failed_commit_nothing_is_acknowledged_and_nothing_of_it_is_visible() {
     let (index, writer) = index::new();
     let journal = Failing { commits: 0, last: Sequence::ZERO };

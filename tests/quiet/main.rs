@@ -87,7 +87,8 @@ fn answering_allocates_nothing_whatever_the_answer() {
     let caller = almighty();
     let mut scratch = Scratch::default();
     let mut out: Vec<u8> = Vec::with_capacity(1 << 20);
-    let mut seen = [0u32; 5];
+    let mut seen = [0u32; 7];
+    let mut pairs = Vec::new();
     // The first round grows what is reused; the second is counted.
     for round in 0..2 {
         let counted = allocations(|| {
@@ -105,6 +106,10 @@ fn answering_allocates_nothing_whatever_the_answer() {
                         Decision::Denied(_) => 1,
                         Decision::Inactive(_) => 2,
                     }] += 1;
+                }
+                match service.facts(&pin, &caller, key, "1579", NOW, &mut pairs).expect("a verdict") {
+                    Ok(_) => seen[5] += 1,
+                    Err(_) => seen[6] += 1,
                 }
                 out.clear();
                 match service.introspect(&pin, &caller, key, None, NOW, &mut scratch).expect("a verdict") {

@@ -260,7 +260,7 @@ async fn who_may_not_ask_may_not_follow() {
     let identity = rig.ca.issue("nothing.test");
     let by_hand = connect_with(&rig, Some(&identity), ALPN, TransportConfig::default()).await.unwrap();
     let mut follows = Follows::begin(&by_hand, None).await;
-    follows.stream.hears_error(0, ErrorCode::Forbidden).await;
+    follows.stream.hears_error(1, ErrorCode::Forbidden).await;
 }
 
 #[tokio::test]
