@@ -59,7 +59,7 @@ fn main() -> Outcome<std::process::ExitCode> {
 
 async fn serve() -> Outcome<()> {
     let path = std::env::var_os("TOKENSCOPE_DEV").ok_or("TOKENSCOPE_DEV has to name the dev.json of a server")?;
-    let file = DevFile::read(Path::new(&path)).map_err(|failure| failure.to_string())?;
+    let file = DevFile::read(Path::new(&path)).map_err(|failure| failure.message)?;
     let cache = NearCache::follow(connect(&file, "api").await?, NearOptions::default())?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
     println!("http://{}/workspaces/1579/tasks", listener.local_addr()?);
@@ -90,7 +90,7 @@ impl Server {
             let _ = child.wait();
             return Err("the development server did not start".into());
         }
-        let file = DevFile::read(&folder.join("dev.json")).map_err(|failure| failure.to_string())?;
+        let file = DevFile::read(&folder.join("dev.json")).map_err(|failure| failure.message)?;
         Ok(Self { child, file })
     }
 

@@ -138,7 +138,7 @@ async fn without_a_server_memory_answers_until_the_lease_ends_and_beyond_only_if
         }
     };
     let strict = follow(NearOptions::default()).await;
-    let lenient = follow(NearOptions::default().allow_stale(Duration::from_secs(60))).await;
+    let lenient = follow(NearOptions { allow_stale: Some(Duration::from_secs(60)), ..NearOptions::default() }).await;
     rig.closed().await;
     let began = Instant::now();
     let end = loop {

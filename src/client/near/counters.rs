@@ -84,7 +84,7 @@ pub struct Counters {
     pub not_kept: u64,
     /// Entries that had to leave for others.
     pub driven_out: u64,
-    /// Answers given without a lease, under `allow_stale`. Always 0 if that was not asked for.
+    /// Answers given without a lease, under `NearOptions::allow_stale`. Always 0 if that was not asked for.
     pub beyond_lease: u64,
     /// No verdict: nothing usable in memory and no answer from a server.
     pub no_verdict: u64,

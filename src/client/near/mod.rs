@@ -85,24 +85,16 @@ pub struct NearOptions {
     /// The lease to ask for; the server gives its own if that is shorter. It is how long a revocation that is *not*
     /// fenced may take in the worst case, and how long answers go on when the server is gone. Default 10 s.
     pub lease: Duration,
-    stale: Option<Duration>,
+    /// Answers from memory for so long after the lease, an hour at most, **when no server answers**. `None`, the default,
+    /// unless somebody asks for it by this name, because it takes the guarantee back: in that time a token that was
+    /// revoked, even fenced, may pass. What was heard to be touched, and what has expired, is never answered so. Counted
+    /// as [`Counters::beyond_lease`].
+    pub allow_stale: Option<Duration>,
 }
 
 impl Default for NearOptions {
     fn default() -> Self {
-        Self { capacity: 65_536, lease: Duration::from_secs(10), stale: None }
-    }
-}
-
-impl NearOptions {
-    /// Answers from memory for up to `beyond` after the lease, an hour at most, **when no server answers**. Off unless it
-    /// is asked for here, because it takes the guarantee back: in that time a token that was revoked, even fenced, may
-    /// pass. What was heard to be touched, and what has expired, is never answered so. Counted as
-    /// [`Counters::beyond_lease`].
-    #[must_use]
-    pub fn allow_stale(mut self, beyond: Duration) -> Self {
-        self.stale = Some(beyond.min(STALE_MAX));
-        self
+        Self { capacity: 65_536, lease: Duration::from_secs(10), allow_stale: None }
     }
 }
 
@@ -187,7 +179,7 @@ impl NearCache {
             client,
             shared,
             flights: Flights::new(),
-            stale: options.stale,
+            stale: options.allow_stale.map(|beyond| beyond.min(STALE_MAX)),
             follower: task.abort_handle(),
         })))
     }
