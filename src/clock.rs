@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -17,7 +17,11 @@ use crate::domain::Timestamp;
 
 /// A clock, cheap to clone; all clones tell the same time.
 #[derive(Clone, Debug)]
-pub struct Clock(Arc<Source>);
+pub struct Clock {
+    source: Arc<Source>,
+    /// For [`Clock::uptime`].
+    made: Instant,
+}
 
 #[derive(Debug)]
 enum Source {
@@ -46,17 +50,41 @@ impl Clock {
     pub fn system(floor: Timestamp) -> Self {
         let wall_at_start = wall().max(floor.raw());
         let highest = AtomicU32::new(wall_at_start);
-        Self(Arc::new(Source::System { wall_at_start, boot_at_start: boot_seconds(), highest }))
+        Self::of(Source::System { wall_at_start, boot_at_start: boot_seconds(), highest })
     }
 
     /// A clock that stands still until it is moved; for tests and the demo.
     pub fn manual(now: Timestamp) -> Self {
-        Self(Arc::new(Source::Manual(AtomicU32::new(now.raw()))))
+        Self::of(Source::Manual(AtomicU32::new(now.raw())))
+    }
+
+    fn of(source: Source) -> Self {
+        Self { source: Arc::new(source), made: Instant::now() }
+    }
+
+    /// How long ago this clock was made: the time leases are counted in, which nobody sets. Real also on a manual clock,
+    /// since followers have clocks of their own. It may stand still in suspend; then leases are believed to be longer
+    /// than they are, and are waited for too long.
+    pub fn uptime(&self) -> Duration {
+        self.made.elapsed()
+    }
+
+    /// Milliseconds since 1970, never less than [`Clock::now`]: for followers, which must not believe that it is earlier
+    /// than it is here.
+    pub fn now_ms(&self) -> u64 {
+        let told = self.now().seconds().saturating_mul(1_000);
+        match &*self.source {
+            Source::System { .. } => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                u64::try_from(since.as_millis()).unwrap_or(u64::MAX).max(told)
+            }
+            Source::Manual(_) => told,
+        }
     }
 
     /// The current moment.
     pub fn now(&self) -> Timestamp {
-        match &*self.0 {
+        match &*self.source {
             Source::System { wall_at_start, boot_at_start, highest } => {
                 let passed = u32::try_from(boot_seconds() - boot_at_start).unwrap_or(0);
                 let told = wall().max(wall_at_start.saturating_add(passed));
@@ -71,7 +99,7 @@ impl Clock {
     /// # Panics
     /// On the system's clock, which nobody moves.
     pub fn set(&self, now: Timestamp) {
-        match &*self.0 {
+        match &*self.source {
             Source::System { .. } => panic!("the system's clock cannot be set"),
             Source::Manual(manual) => {
                 manual.fetch_max(now.raw(), Ordering::Relaxed);

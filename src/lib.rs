@@ -55,6 +55,9 @@ pub mod snapshot;
 #[cfg(feature = "client")]
 pub mod wire;
 
+#[cfg(feature = "server")]
+pub mod feed;
+
 // ---- second floor: where they are kept in agreement ----
 
 #[cfg(feature = "server")]

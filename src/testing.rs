@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::domain::mint::TokenPrefix;
 use crate::domain::{Audience, CallerId, Entry, Epoch, Pepper, Sequence};
+use crate::feed::{self, Feed};
 use crate::index::{self, Index, Writer};
 use crate::journal::{ChainHash, Head, Journal, JournalError};
 use crate::service::caller::{AskRight, Caller, Only, RevokeRight, Rights};
@@ -107,12 +108,19 @@ pub fn pepper() -> Pepper {
 /// # Panics
 /// Never: the constants in it are well-formed.
 pub fn service_over(index: Index, writer: Writer, list: &Listed) -> (Service, Control) {
-    let (committer, control) = store::start(writer, Box::new(list.clone()), Limits::default());
+    let feed = feed_over(list);
+    let (committer, control) = store::start(writer, Box::new(list.clone()), feed, Limits::default());
     let options = Options {
         default_audience: vec![Audience::parse("https://api.example").expect("an audience")],
         prefix: TokenPrefix::parse("tks").expect("a prefix"),
     };
     (Service::new(index, committer, Epoch(1), pepper(), options), control)
+}
+
+/// A feed that begins where the list ends.
+pub fn feed_over(list: &dyn Journal) -> Feed {
+    let head = list.head();
+    Feed::new(&feed::Options::new(head.epoch, head.last, [5; 24]))
 }
 
 /// An empty service, its list, and what keeps it going.

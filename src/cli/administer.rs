@@ -4,11 +4,23 @@ use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::remote::part;
+use super::words::Patience;
 use super::{Desk, Outcome, list, show};
 
 /// Sends a change and says what was done.
-fn change(desk: &mut Desk<'_>, (method, path): (&str, &str), body: Option<&Value>, what: &str) -> Outcome {
-    let answer = desk.api()?.ask(method, path, body)?;
+fn change(desk: &mut Desk<'_>, ask: (&str, &str), body: Option<&Value>, what: &str) -> Outcome {
+    wait_for(desk, &Patience::default(), ask, body, what)
+}
+
+/// The same for one that takes rights away.
+fn wait_for(
+    desk: &mut Desk<'_>,
+    patience: &Patience,
+    (method, path): (&str, &str),
+    body: Option<&Value>,
+    what: &str,
+) -> Outcome {
+    let answer = desk.api()?.ask(method, &patience.path(path), body)?;
     desk.answer(&answer, |answer| show::done(answer, what))
 }
 
@@ -31,6 +43,8 @@ pub(super) enum Member {
         subject: String,
         /// The workspace, or WORKSPACE/PROJECT.
         place: String,
+        #[command(flatten)]
+        patience: Patience,
     },
     /// Where somebody is or was a member.
     List {
@@ -47,10 +61,10 @@ impl Member {
                 let body = json!({ "subject": subject, "place": place });
                 change(desk, ("POST", "/v1/members"), Some(&body), &what)
             }
-            Self::Remove { subject, place } => {
+            Self::Remove { subject, place, patience } => {
                 let what = format!("{subject} is no longer a member of {place}");
                 let body = json!({ "subject": subject, "place": place });
-                change(desk, ("POST", "/v1/members/remove"), Some(&body), &what)
+                wait_for(desk, &patience, ("POST", "/v1/members/remove"), Some(&body), &what)
             }
             Self::List { subject } => list::members(&subject, desk),
         }
@@ -93,6 +107,8 @@ pub(super) enum Policy {
         workspace: String,
         /// Who may enter.
         mode: Mode,
+        #[command(flatten)]
+        patience: Patience,
     },
     /// Let personal access tokens in, or not.
     Personal {
@@ -100,6 +116,8 @@ pub(super) enum Policy {
         workspace: String,
         /// Let in or not.
         switch: OnOff,
+        #[command(flatten)]
+        patience: Patience,
     },
     /// Block an app.
     Block {
@@ -107,6 +125,8 @@ pub(super) enum Policy {
         workspace: String,
         /// The app.
         client: String,
+        #[command(flatten)]
+        patience: Patience,
     },
     /// Take an app off the block list.
     Unblock {
@@ -128,6 +148,8 @@ pub(super) enum Policy {
         workspace: String,
         /// The app.
         client: String,
+        #[command(flatten)]
+        patience: Patience,
     },
 }
 
@@ -147,34 +169,47 @@ impl Policy {
                     ])
                 })
             }
-            Self::Mode { workspace, mode } => {
+            Self::Mode { workspace, mode, patience } => {
                 let word = match mode {
                     Mode::AllowAll => "allow_all",
                     Mode::ApprovalRequired => "approval_required",
                 };
                 let what = format!("workspace {workspace}: {}", word.replace('_', " "));
-                change(desk, ("PUT", &format!("{}/mode", path(&workspace))), Some(&json!({ "mode": word })), &what)
+                let path = format!("{}/mode", path(&workspace));
+                wait_for(desk, &patience, ("PUT", &path), Some(&json!({ "mode": word })), &what)
             }
-            Self::Personal { workspace, switch } => {
+            Self::Personal { workspace, switch, patience } => {
                 let on = switch == OnOff::On;
                 let what = format!("workspace {workspace}: personal tokens {}", if on { "let in" } else { "kept out" });
                 let path = format!("{}/personal_tokens", path(&workspace));
-                change(desk, ("PUT", &path), Some(&json!({ "on": on })), &what)
+                wait_for(desk, &patience, ("PUT", &path), Some(&json!({ "on": on })), &what)
             }
-            Self::Block { workspace, client } => entry(desk, &workspace, &client, "block", "blocked"),
-            Self::Unblock { workspace, client } => entry(desk, &workspace, &client, "unblock", "no longer blocked"),
-            Self::Approve { workspace, client } => entry(desk, &workspace, &client, "approve", "approved"),
-            Self::Unapprove { workspace, client } => {
-                entry(desk, &workspace, &client, "unapprove", "no longer approved")
+            Self::Block { workspace, client, patience } => {
+                entry(desk, &patience, &workspace, &client, ("block", "blocked"))
+            }
+            Self::Unblock { workspace, client } => {
+                entry(desk, &Patience::default(), &workspace, &client, ("unblock", "no longer blocked"))
+            }
+            Self::Approve { workspace, client } => {
+                entry(desk, &Patience::default(), &workspace, &client, ("approve", "approved"))
+            }
+            Self::Unapprove { workspace, client, patience } => {
+                entry(desk, &patience, &workspace, &client, ("unapprove", "no longer approved"))
             }
         }
     }
 }
 
-fn entry(desk: &mut Desk<'_>, workspace: &str, client: &str, entry: &str, what: &str) -> Outcome {
+fn entry(
+    desk: &mut Desk<'_>,
+    patience: &Patience,
+    workspace: &str,
+    client: &str,
+    (entry, what): (&str, &str),
+) -> Outcome {
     let body = json!({ "client": client, "entry": entry });
     let path = format!("/v1/policies/{}/entries", part(workspace));
-    change(desk, ("POST", &path), Some(&body), &format!("workspace {workspace}: {client} is {what}"))
+    wait_for(desk, patience, ("POST", &path), Some(&body), &format!("workspace {workspace}: {client} is {what}"))
 }
 
 #[derive(Subcommand, Debug)]
@@ -192,6 +227,8 @@ pub(super) enum Client {
     Suspend {
         /// The app.
         client: String,
+        #[command(flatten)]
+        patience: Patience,
     },
     /// Let a suspended app in again.
     Resume {
@@ -213,17 +250,18 @@ impl Client {
                 let what = format!("client {client} is registered");
                 change(desk, ("POST", "/v1/clients"), Some(&json!({ "client": client })), &what)
             }
-            Self::Suspend { client } => switch(desk, "clients", &client, OnOff::Off),
-            Self::Resume { client } => switch(desk, "clients", &client, OnOff::On),
+            Self::Suspend { client, patience } => switch(desk, &patience, "clients", &client, OnOff::Off),
+            Self::Resume { client } => switch(desk, &Patience::default(), "clients", &client, OnOff::On),
             Self::List { limit } => list::clients(limit, desk),
         }
     }
 }
 
-fn switch(desk: &mut Desk<'_>, kind: &str, name: &str, to: OnOff) -> Outcome {
+fn switch(desk: &mut Desk<'_>, patience: &Patience, kind: &str, name: &str, to: OnOff) -> Outcome {
     let on = to == OnOff::On;
     let what = format!("{name} is {}", if on { "let in" } else { "suspended" });
-    change(desk, ("PUT", &format!("/v1/{kind}/{}/switch", part(name))), Some(&json!({ "on": on })), &what)
+    let path = format!("/v1/{kind}/{}/switch", part(name));
+    wait_for(desk, patience, ("PUT", &path), Some(&json!({ "on": on })), &what)
 }
 
 #[derive(Subcommand, Debug)]
@@ -233,6 +271,8 @@ pub(super) enum Subject {
     Suspend {
         /// The user or service account.
         subject: String,
+        #[command(flatten)]
+        patience: Patience,
     },
     /// Let it in again.
     Resume {
@@ -244,8 +284,8 @@ pub(super) enum Subject {
 impl Subject {
     pub(super) fn run(self, desk: &mut Desk<'_>) -> Outcome {
         match self {
-            Self::Suspend { subject } => switch(desk, "subjects", &subject, OnOff::Off),
-            Self::Resume { subject } => switch(desk, "subjects", &subject, OnOff::On),
+            Self::Suspend { subject, patience } => switch(desk, &patience, "subjects", &subject, OnOff::Off),
+            Self::Resume { subject } => switch(desk, &Patience::default(), "subjects", &subject, OnOff::On),
         }
     }
 }

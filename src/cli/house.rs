@@ -4,7 +4,7 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 use tokio::runtime::{Builder, Runtime};
@@ -60,6 +60,8 @@ impl Rooms for House {
         // One person, one question: a second connection would only cost a handshake.
         options.connections = 1;
         options.deadline = options.change_deadline;
+        // A fenced change takes up to a lease longer, and no lease is longer than a minute.
+        options.change_deadline += Duration::from_secs(60);
         let runtime = runtime()?;
         let client = runtime.block_on(Client::connect(options)).map_err(|error| {
             let addresses: Vec<String> = to.addresses.iter().map(ToString::to_string).collect();

@@ -6,7 +6,7 @@
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::words::{self, TokenFrom};
+use super::words::{self, Patience, TokenFrom};
 use super::{Desk, Failure, Outcome, show};
 
 /// Whether to ask, and whether to do it at all.
@@ -18,6 +18,8 @@ pub(super) struct Care {
     /// Do not ask.
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    patience: Patience,
 }
 
 /// Among which tokens an "issued before" counts: exactly one has to be said.
@@ -41,6 +43,7 @@ pub(super) struct Among {
 #[derive(Subcommand, Debug)]
 #[command(after_help = "Examples:
   tokenscope revoke token < token.txt
+  tokenscope revoke token --wait fenced < token.txt          returns when nobody lets it in any more
   tokenscope revoke app maria time-tracker                   all that maria granted to the app
   tokenscope revoke client time-tracker --dry-run            how many would that be?
   tokenscope revoke client time-tracker --workspace 1579 --yes
@@ -135,7 +138,7 @@ impl Revoke {
                 return Err(Failure::run_time("nothing was revoked"));
             }
         }
-        let answer = api.post("/v1/revocations", &request)?;
+        let answer = api.post(&care.patience.path("/v1/revocations"), &request)?;
         desk.answer(&answer, |answer| show::done(answer, &format!("revoked {what}")))
     }
 

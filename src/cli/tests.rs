@@ -163,6 +163,14 @@ fn every_remote_verb_makes_the_call_the_api_expects() {
         ("status", "GET", "/v1/status", Value::Null),
         ("revoke token", "POST", "/v1/revocations", json!({ "sha256": hex })),
         ("revoke token --handle t00", "POST", "/v1/revocations", json!({ "handle": "t00" })),
+        ("revoke token --wait fenced", "POST", "/v1/revocations?wait=fenced", json!({ "sha256": hex })),
+        ("client suspend a --wait fenced", "PUT", "/v1/clients/a/switch?wait=fenced", json!({ "on": false })),
+        (
+            "policy block 1579 a --wait fenced",
+            "POST",
+            "/v1/policies/1579/entries?wait=fenced",
+            json!({ "client": "a", "entry": "block" }),
+        ),
         ("revoke grant g17", "POST", "/v1/revocations", json!({ "grant": "g17" })),
         (
             "revoke app maria a --yes",

@@ -157,3 +157,27 @@ impl TokenFrom {
         }
     }
 }
+
+/// What a change that takes rights away waits for.
+#[derive(clap::Args, Debug, Clone)]
+pub(super) struct Patience {
+    /// Return when it is applied (durable, and visible to every question put to the server), or fenced: also when no API
+    /// server lets anybody in from memory any more, up to one lease later.
+    #[arg(long, value_name = "LEVEL", default_value = APPLIED, value_parser = [APPLIED, "durable", "fenced"])]
+    wait: String,
+}
+
+const APPLIED: &str = "applied";
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { wait: APPLIED.to_owned() }
+    }
+}
+
+impl Patience {
+    /// The path of a change, with what its answer waits for if that is not the usual.
+    pub(super) fn path(&self, path: &str) -> String {
+        if self.wait == APPLIED { path.to_owned() } else { format!("{path}?wait={}", self.wait) }
+    }
+}

@@ -9,7 +9,7 @@
 //! Not here: which link a request takes, and whether it is tried again (`mod.rs`).
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use super::answer::Error;
 use super::dial::{Dial, lost};
 use super::reply::{Reply, Waiting};
-use crate::domain::{Epoch, Revision};
+use crate::domain::{Epoch, Revision, Sequence};
 use crate::wire::message::{Answer, ErrorCode};
 use crate::wire::{CloseCode, STREAM_REQUESTS, Split, decode, encode};
 
@@ -33,10 +33,10 @@ const OUTPUT_BYTES: usize = 64 * 1024;
 const JOBS: usize = 256;
 
 /// What the input buffer holds, in bytes: more than the largest message.
-const INPUT_BYTES: usize = 64 * 1024;
+pub(super) const INPUT_BYTES: usize = 64 * 1024;
 
 /// The first pause between two attempts to connect.
-const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+pub(super) const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 
 /// How long the packet that closes a connection may take to leave. Its sender runs beside us and needs moments; nobody
 /// waits for the other side to confirm it.
@@ -51,6 +51,8 @@ pub(super) struct Common {
     pub(super) in_flight_max: usize,
     /// The revision of the last change this client made; questions demand it, if they are to.
     pub(super) floor: Mutex<Option<Revision>>,
+    /// The same for readers that may not wait: epoch and sequence. A zero sequence: none.
+    pub(super) floor_seen: (AtomicU64, AtomicU64),
     /// Bumped whenever a link comes up or goes down, for those who wait for one.
     pub(super) changed: watch::Sender<u64>,
     /// Set once, when the client is closed: links finish what is in flight and end.
@@ -64,7 +66,18 @@ impl Common {
 
     pub(super) fn raise_floor(&self, to: Revision) {
         let mut floor = self.floor.lock().unwrap_or_else(PoisonError::into_inner);
-        *floor = (*floor).max(Some(to));
+        let raised = floor.map_or(to, |floor| floor.max(to));
+        *floor = Some(raised);
+        self.floor_seen.0.store(raised.epoch.0, Ordering::Release);
+        self.floor_seen.1.store(raised.sequence.0, Ordering::Release);
+    }
+
+    /// [`Common::floor`] without a lock. While it is being raised to another epoch it may be seen half way, which
+    /// nobody can tell from before: the change that raises it has not been answered yet.
+    pub(super) fn floor_now(&self) -> Option<Revision> {
+        let sequence = Sequence(self.floor_seen.1.load(Ordering::Acquire));
+        let epoch = Epoch(self.floor_seen.0.load(Ordering::Acquire));
+        (sequence > Sequence::ZERO).then_some(Revision { epoch, sequence })
     }
 }
 
@@ -115,12 +128,18 @@ pub(super) struct State {
     pub(super) late: AtomicU32,
     /// Why it is not up.
     pub(super) why: Mutex<Option<Error>>,
+    /// The connection, for streams of other sorts than requests: a feed. Usable while the link is up.
+    pub(super) connection: Mutex<Option<Connection>>,
 }
 
 impl State {
     /// Why it is not up, if it has been tried.
     pub(super) fn reason(&self) -> Option<Error> {
         self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn carry(&self, connection: Option<Connection>) {
+        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = connection;
     }
 
     fn is_down(&self, common: &Common, why: &Error) {
@@ -167,7 +186,9 @@ async fn keep_up(common: Arc<Common>, first: usize, mut jobs: mpsc::Receiver<Job
         let error = match dialled {
             Ok((endpoint, connection)) => {
                 let mut talk = Talk::new(&common, &state);
+                state.carry(Some(connection.clone()));
                 let end = talk.run(&connection, &mut jobs).await;
+                state.carry(None);
                 let error = match &end {
                     End::Done => Error::Closed,
                     End::Left => Error::Unavailable("the server asked to leave".to_owned()),
@@ -224,7 +245,7 @@ fn give_back(job: Job, error: &Error) {
 }
 
 /// Between a half and the whole of `pause`, so that clients that lost one server do not all come back at once.
-fn shaken(pause: Duration) -> Duration {
+pub(super) fn shaken(pause: Duration) -> Duration {
     let mut random = [0; 2];
     if SystemRandom::new().fill(&mut random).is_err() {
         return pause;
@@ -403,18 +424,18 @@ impl<'c> Talk<'c> {
     }
 }
 
-async fn write(send: &mut SendStream, bytes: &[u8]) -> Result<usize, WriteError> {
+pub(super) async fn write(send: &mut SendStream, bytes: &[u8]) -> Result<usize, WriteError> {
     send.write(bytes).await
 }
 
-fn read_lost(error: &ReadError) -> Error {
+pub(super) fn read_lost(error: &ReadError) -> Error {
     match error {
         ReadError::ConnectionLost(error) => lost(error),
         other => Error::Unavailable(other.to_string()),
     }
 }
 
-fn write_lost(error: &WriteError) -> Error {
+pub(super) fn write_lost(error: &WriteError) -> Error {
     match error {
         WriteError::ConnectionLost(error) => lost(error),
         other => Error::Unavailable(other.to_string()),

@@ -18,7 +18,8 @@
 //! * Tokens are hashed on the way in; what travels is SHA-256.
 //! * By default a client sees its own changes: questions after a change demand its revision.
 //!
-//! Needs a tokio runtime with time and I/O. No answer is kept here.
+//! Needs a tokio runtime with time and I/O. Nothing is kept, unless a [`near::NearCache`] is put in front, which answers
+//! from memory. With the feature `tower` there is a layer that protects routes.
 
 // Bytes from outside are read here: nothing may be able to panic on them.
 #![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::string_slice))]
@@ -26,10 +27,19 @@
 
 // What goes in and comes out.
 mod answer;
+// Whoever decides.
+mod checks;
 // How to connect.
 mod dial;
+// One that says what it was told to say.
+mod fake;
+// Protecting routes of API servers.
+#[cfg(feature = "tower")]
+pub mod layer;
 // One connection, kept up.
 mod link;
+// Answers from the caller's own memory.
+pub mod near;
 // How a client is set up.
 mod options;
 // Who waits for which answer.
@@ -47,7 +57,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 pub use answer::{ApiAnswer, Catalogue, Decision, Error, ErrorCode, Introspection, Numbers, Receipt, Token, Verdict};
+pub use checks::Checks;
+pub use fake::Fake;
+pub use near::{NearCache, NearOptions};
 pub use options::{Options, OwnChanges};
+
+pub use crate::wire::Wait;
 
 use crate::domain::{Epoch, GrantId, Revision, ScopePosition, TokenDigest, TokenHandle, TokenTimes};
 use crate::wire::encode::{self, TooLong};
@@ -101,6 +116,14 @@ pub struct NewToken {
     pub audience: Option<Vec<String>>,
 }
 
+/// What a near-cache asks for and is told.
+struct FactsAnswer {
+    facts: Option<Box<near::Facts>>,
+    /// What the scope's name was resolved at.
+    scope: Revision,
+    position: Option<ScopePosition>,
+}
+
 /// What a request is, as far as trying again is concerned.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sort {
@@ -139,6 +162,7 @@ impl Client {
             backoff_max: options.backoff_max,
             in_flight_max: options.in_flight_max.clamp(1, 32_768),
             floor: Mutex::new(None),
+            floor_seen: Default::default(),
             changed: watch::channel(0).0,
             closing: watch::channel(false).0,
         });
@@ -293,12 +317,21 @@ impl Client {
     /// # Errors
     /// See [`Error`]; after [`Error::Timeout`] the outcome is not known, and revoking again is safe.
     pub async fn revoke(&self, what: Revoke) -> Result<Receipt, Error> {
+        self.revoke_and_wait(what, Wait::Applied).await
+    }
+
+    /// Revokes, and waits for more: after [`Wait::Fenced`] no near-cache anywhere lets it pass either. That takes one
+    /// lease at most, whoever stalls, and usually a round trip.
+    ///
+    /// # Errors
+    /// As [`Client::revoke`]. A fence that takes longer than the deadline for changes is a time-out.
+    pub async fn revoke_and_wait(&self, what: Revoke, wait: Wait) -> Result<Receipt, Error> {
         let revocation = match what {
             Revoke::Token(token) => Revocation::Digest(token.0),
             Revoke::Handle(handle) => Revocation::Handle(handle),
             Revoke::Grant(grant) => Revocation::Grant(grant),
         };
-        self.change(&Request::Revoke(revocation)).await
+        self.change(&Request::Revoke(revocation, wait)).await
     }
 
     /// Makes a token known.
@@ -354,6 +387,36 @@ impl Client {
     /// Demands of later questions at least this revision too: for changes that somebody else has told of.
     pub fn remember(&self, revision: Revision) {
         self.0.common.raise_floor(revision);
+    }
+
+    /// What decides about a token at a place, and what a scope's name stands for, asked together. No facts: the token
+    /// is not active.
+    async fn facts(&self, token: Token, scope: &str, place: &str) -> Result<FactsAnswer, Error> {
+        let requests = [Request::Facts { digest: token.0, place }, Request::ResolveScope(scope)];
+        let mut replies = self.several(&requests, self.0.demand(None)).await?.into_iter();
+        let (Some(facts), Some(scope)) = (replies.next(), replies.next()) else {
+            return Err(Error::Protocol("an answer is missing".to_owned()));
+        };
+        let facts = match facts.said {
+            Said::Facts(facts) => Some(facts),
+            Said::Inactive => None,
+            other => return Err(unexpected(other)),
+        };
+        match scope.said {
+            Said::Resolved(position) => {
+                let position = position.and_then(|number| u8::try_from(number).ok()).map(ScopePosition::new);
+                Ok(FactsAnswer { facts, scope: scope.revision, position })
+            }
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// The connection of a link that is up, not of `avoid` if there is another, once there is one.
+    async fn connection(&self, deadline: Instant, avoid: Option<usize>) -> Result<(usize, quinn::Connection), Error> {
+        let number = self.0.up(deadline, avoid).await?;
+        let state = self.0.links.get(number).map(|link| &link.state);
+        let connection = state.and_then(|state| state.connection.lock().ok()?.clone());
+        connection.map(|connection| (number, connection)).ok_or_else(|| Error::Unavailable("it is gone".to_owned()))
     }
 
     async fn change(&self, request: &Request<'_>) -> Result<Receipt, Error> {

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::answer::{Error, Introspection};
 use super::link::Failure;
+use super::near::Facts;
 use crate::domain::{Confirmation, Epoch, GrantId, Revision, Sequence, TokenHandle};
 use crate::wire::ErrorCode;
 use crate::wire::message::{Answer, Binding, Item, Outcome};
@@ -28,6 +29,7 @@ pub(super) struct Reply {
 #[derive(Debug)]
 pub(super) enum Said {
     Checked(Outcome),
+    Facts(Box<Facts>),
     Inactive,
     Active(Box<Introspection>),
     Resolved(Option<u32>),
@@ -201,6 +203,7 @@ fn put_together(begun: Option<Reply>, epoch: Epoch, answer: &Answer<'_>) -> Resu
         Answer::Error { sequence, code, text } => {
             (reply(*sequence, Said::Error { code: *code, text: (*text).to_owned() }), false)
         }
+        Answer::Facts(facts) => (reply(facts.head.sequence, Said::Facts(Box::new(facts.into()))), false),
         Answer::More { .. } | Answer::Hello(_) | Answer::GoingAway { .. } => {
             return Err("a message that answers nothing".to_owned());
         }

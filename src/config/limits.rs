@@ -205,6 +205,13 @@ limits! {
         "Questions a caller should have unanswered on one stream; told to it when it connects.";
     changes_in_flight_per_stream: Count = 64, 1 => 4_096,
         "Changes and reports unanswered on one stream. One more is busy.";
+    followers: Count = 1_024, 1 => 65_536,
+        "Streams on which a near-cache follows the list. Each keeps a fenced change waiting until it has answered.";
+    follower_lease: Time = 2 * SECOND, 200 => 60 * SECOND,
+        "How long a near-cache may answer from memory unheard of, and so the longest a fenced change takes. After lowering it, \
+         wait for the old one once.";
+    follower_pause: Time = 1, 0 => SECOND,
+        "The shortest time between two announcements to one follower. A change alone goes out at once, a flood together.";
     https_connections: Count = 1_024, 1 => 1_000_000,
         "HTTPS connections at once. One more is closed unanswered.";
     https_handshake_deadline: Time = 3 * SECOND, 100 => 60 * SECOND,

@@ -36,6 +36,7 @@ use toml::Spanned;
 use crate::domain::mint::TokenPrefix;
 use crate::domain::{Audience, Timestamp};
 use crate::secrets::Secrets;
+use crate::server::Wait;
 use crate::server::credentials::{Callers, CredentialsOf};
 use crate::service::caller::{AskRight, Caller, Only, RevokeRight, Rights};
 pub use error::ConfigError;
@@ -100,6 +101,10 @@ pub struct Server {
     /// The audience of grants that name none. Empty in the file means: the issuer.
     #[serde(default, deserialize_with = "parse::audiences")]
     pub default_audience: Vec<Audience>,
+    /// What the answer to a revocation by RFC 7009 waits for: `applied`, `durable` or `fenced`. The RFC has no way to say
+    /// so in the request; everywhere else the request says it.
+    #[serde(default, deserialize_with = "parse::wait")]
+    pub revocation_wait: Wait,
     /// How long a shutdown waits between "not ready" and closing the doors to new work, so that balancers notice.
     #[serde(default = "default_drain_wait", deserialize_with = "parse::duration")]
     pub drain_wait: Duration,
@@ -407,6 +412,7 @@ impl Config {
             ("server.base_url", old.base_url != then.base_url),
             ("server.token_prefix", old.token_prefix != then.token_prefix),
             ("server.default_audience", old.default_audience != then.default_audience),
+            ("server.revocation_wait", old.revocation_wait != then.revocation_wait),
             ("server.drain_wait", old.drain_wait != then.drain_wait),
             ("server.drain_deadline", old.drain_deadline != then.drain_deadline),
             ("keys.secrets", self.secrets_path() != new.secrets_path()),

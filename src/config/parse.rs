@@ -10,6 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor, value::Seq
 use super::words;
 use crate::domain::mint::TokenPrefix;
 use crate::domain::{Audience, CallerId, ClientId, WorkspaceId, digest};
+use crate::server::Wait;
 
 /// Reads a text and parses it.
 fn text<'de, D: Deserializer<'de>, T, E: fmt::Display>(
@@ -40,6 +41,12 @@ pub(super) fn some_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Op
 pub(super) fn prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TokenPrefix, D::Error> {
     text(deserializer, |text| {
         TokenPrefix::parse(text).ok_or_else(|| format!("`{text}` is not a token prefix: 2 to 8 letters a to z"))
+    })
+}
+
+pub(super) fn wait<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Wait, D::Error> {
+    text(deserializer, |text| {
+        Wait::parse(text).ok_or_else(|| format!("`{}` is not applied, durable or fenced", text.escape_default()))
     })
 }
 

@@ -26,6 +26,9 @@ issuer = "https://tokenscope.example"
 # token_prefix = "tks"
 # The audience of grants that name none. Not given: the issuer.
 # default_audience = ["https://api.example"]
+# What the answer to POST /revoke (RFC 7009) waits for: "applied" (durable, and visible to every question), or "fenced"
+# (also out of every near-cache; up to limits.follower_lease later). Other changes say so in the request (?wait=fenced).
+# revocation_wait = "applied"
 # A shutdown says "not ready", waits this long for balancers to notice, then takes no new work,
 # drain_wait = "1s"
 # and waits this long for work in flight. A second signal ends the wait.
@@ -128,6 +131,7 @@ impl Config {
                 ("admin_address", text(&server.admin_address.to_string())),
                 ("token_prefix", text(server.token_prefix.as_str())),
                 ("default_audience", list(audience)),
+                ("revocation_wait", text(server.revocation_wait.as_str())),
                 ("drain_wait", text(&words::duration_words(server.drain_wait))),
                 ("drain_deadline", text(&words::duration_words(server.drain_deadline))),
             ],

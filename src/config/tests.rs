@@ -283,7 +283,7 @@ fn the_sample_is_accepted_and_says_the_defaults() {
             ..server.clone()
         }
     );
-    for key in ["base_url", "default_audience", "drain_wait"] {
+    for key in ["base_url", "default_audience", "revocation_wait", "drain_wait"] {
         assert!(uncommented.contains(&format!("\n{key} = ")), "{key} is not in the sample");
     }
 }

@@ -48,6 +48,7 @@ use crate::admin::{self, Admin, Latch, Readiness};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Material};
 use crate::domain::Timestamp;
+use crate::feed::Feed;
 use crate::metrics::{Stage, StoreReadings};
 use crate::secrets::{Secrets, SecretsError};
 use crate::server::credentials::Callers;
@@ -272,7 +273,7 @@ impl Ground {
             shutdown: &shutdown,
         };
         match open_doors(opening).await {
-            Ok(doors) => self.run(store, doors, phase, told).await,
+            Ok(doors) => self.run(store, shared.service.feed().clone(), doors, phase, told).await,
             Err(error) => {
                 close_after_failure(store).await;
                 Err(error)
@@ -284,6 +285,7 @@ impl Ground {
     async fn run(
         self,
         store: Arc<dyn StoreControl>,
+        feed: Feed,
         doors: Vec<Box<dyn OpenDoor>>,
         phase: watch::Sender<Phase>,
         told: mpsc::Receiver<Told>,
@@ -310,7 +312,7 @@ impl Ground {
             "ready"
         );
         notify::tell(notify::READY);
-        let running = Running { ground: self, store, doors, phase, told, unreadable: false };
+        let running = Running { ground: self, store, feed, doors, phase, told, unreadable: false };
         Ok(Daemon { addresses, admin, task: tokio::spawn(running.until_told()) })
     }
 }

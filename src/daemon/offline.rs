@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::StartError;
-use super::store::{Site, StoreParts, open_site, recover, run};
+use super::store::{NOBODY_FOLLOWS, Site, StoreParts, open_site, recover, run};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::disk::DataDir;
@@ -70,7 +70,7 @@ impl Offline {
             return Err(why);
         }
         let Self { dir, opened, config, secrets, .. } = self;
-        let StoreParts { held, .. } = run(dir, opened, &config, &secrets);
+        let StoreParts { held, .. } = run(dir, opened, &config, &secrets, NOBODY_FOLLOWS);
         let written = held.snapshot();
         super::StoreControl::close(&*held)?;
         written

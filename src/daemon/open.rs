@@ -71,6 +71,7 @@ fn settings(config: &Config) -> OauthSettings {
         realm: "tokenscope".to_owned(),
         base_document: None,
         client_certificates: true,
+        revocation_wait: config.server.revocation_wait,
     }
 }
 
@@ -106,6 +107,7 @@ fn quic_options(config: &Config, secrets: &Secrets) -> QuicOptions {
         stream_buffer_bytes_max: limits.quic_stream_buffer_bytes,
         in_flight_max: limits.in_flight_per_stream,
         changes_in_flight_max: limits.changes_in_flight_per_stream,
+        follower_pause: limits.follower_pause,
         idle_timeout: limits.quic_idle_timeout,
         handshake_deadline: limits.quic_handshake_deadline,
         first_request_deadline: limits.quic_first_request_deadline,

@@ -14,6 +14,7 @@ use super::{Exit, Ground, StoreControl, notify};
 use crate::admin::{Latch, Readiness};
 use crate::clock::Clock;
 use crate::config::{Config, Material};
+use crate::feed::Feed;
 use crate::metrics::{Metrics, Readings, Stage};
 use crate::server::Phase;
 use crate::server::stats::Stats;
@@ -96,6 +97,7 @@ impl Watched {
 pub(super) struct Running {
     pub ground: Ground,
     pub store: Arc<dyn StoreControl>,
+    pub feed: Feed,
     pub doors: Vec<Box<dyn OpenDoor>>,
     pub phase: watch::Sender<Phase>,
     pub told: mpsc::Receiver<Told>,
@@ -198,7 +200,12 @@ impl Running {
         let checked = new.check(self.ground.watched.clock.now()).map_err(|e| e.to_string())?;
         let callers = Arc::new(new.callers());
         let in_force = self.ground.callers.clone();
-        self.swap(checked.material, || in_force.store(callers))?;
+        let feed = self.feed.clone();
+        self.swap(checked.material, || {
+            in_force.store(callers);
+            // What near-caches hold was given to the callers as they were.
+            feed.start_over();
+        })?;
         checked.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let restart = self.ground.config.needs_restart(&new);
         // Only what is in force is kept, so that a key that needs a restart is named again at the next reload.

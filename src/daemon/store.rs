@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::disk::{DataDir, DiskError};
 use crate::domain::{Epoch, Timestamp};
+use crate::feed::{Feed, Options as FeedOptions};
 use crate::index::Index;
 use crate::journal::{Options as JournalOptions, RedbJournal};
 use crate::metrics::{SnapshotReading, StoreReadings};
@@ -130,9 +131,12 @@ pub struct StoreParts {
     pub clock: Clock,
 }
 
-/// Starts the writer over what was recovered.
-pub fn run(dir: Arc<DataDir>, opened: Opened, config: &Config, secrets: &Secrets) -> StoreParts {
-    let Opened { index, writer, journal, clock_floor, .. } = opened;
+/// The seed of a feed that nobody follows: of a store without doors.
+pub const NOBODY_FOLLOWS: [u8; 24] = [0; 24];
+
+/// Starts the writer over what was recovered. `seed`: secret random bytes of this start, for the feed.
+pub fn run(dir: Arc<DataDir>, opened: Opened, config: &Config, secrets: &Secrets, seed: [u8; 24]) -> StoreParts {
+    let Opened { index, writer, journal, clock_floor, epoch, .. } = opened;
     let clock = Clock::system(clock_floor);
     let limits = Limits {
         waiting_max: config.limits.changes_waiting as usize,
@@ -140,7 +144,15 @@ pub fn run(dir: Arc<DataDir>, opened: Opened, config: &Config, secrets: &Secrets
         reserve_bytes: config.limits.disk_reserve_bytes as u64,
     };
     let found = newest_snapshot(&dir);
-    let (committer, control) = store::start(writer, journal, limits);
+    let feed = Feed::new(&FeedOptions {
+        epoch,
+        head: journal.head().last,
+        seed,
+        lease: config.limits.follower_lease,
+        grace: config.limits.follower_lease,
+        followers_max: config.limits.followers as usize,
+    });
+    let (committer, control) = store::start(writer, journal, feed, limits);
     let checkpoints = Checkpoints::new(dir, keys(secrets), index.clone(), &control, config.snapshot.keep as usize);
     let held = HeldStore {
         index,
@@ -162,7 +174,9 @@ pub fn run(dir: Arc<DataDir>, opened: Opened, config: &Config, secrets: &Secrets
 pub fn open_site(config: &Config, secrets: &Secrets) -> Result<Site, StartError> {
     let (dir, opened) = recover(config, secrets)?;
     let (index, epoch, recovered) = (opened.index.clone(), opened.epoch, opened.recovered.clone());
-    let StoreParts { held, committer, clock } = run(dir, opened, config, secrets);
+    let mut seed = [0; 24];
+    SystemRandom::new().fill(&mut seed).map_err(|_| failed("the system gives no random numbers"))?;
+    let StoreParts { held, committer, clock } = run(dir, opened, config, secrets, seed);
     let options = ServiceOptions {
         default_audience: config.server.default_audience.clone(),
         prefix: config.server.token_prefix.clone(),

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use super::doors::Swap;
 use super::*;
 use crate::certs::{Authority, LOCAL_NAMES};
+use crate::feed::News;
 use crate::server::Shutdown;
 
 const HASH: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
@@ -130,6 +131,7 @@ struct Service {
     callers: Arc<ArcSwap<Callers>>,
     watched: Arc<Watched>,
     refuses: Arc<AtomicBool>,
+    feed: Feed,
 }
 
 async fn run(house: &House, store: FakeStore, ends_at: Phase, failed: bool) -> Service {
@@ -145,8 +147,9 @@ async fn run(house: &House, store: FakeStore, ends_at: Phase, failed: bool) -> S
     let doors = vec![door(Door::Quic, Arc::default()), door(Door::Https, refuses.clone())];
     let store = Arc::new(store);
     watched.enter(store.clone());
-    let daemon = ground.run(store, doors, phase, told).await.expect("running");
-    Service { daemon, tell, story, callers, watched, refuses }
+    let feed = feed();
+    let daemon = ground.run(store, feed.clone(), doors, phase, told).await.expect("running");
+    Service { daemon, tell, story, callers, watched, refuses, feed }
 }
 
 async fn get(address: SocketAddr, path: &str) -> String {
@@ -165,6 +168,11 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// A feed nobody follows.
+fn feed() -> Feed {
+    Feed::new(&crate::feed::Options::new(crate::domain::Epoch(1), crate::domain::Sequence::ZERO, [1; 24]))
 }
 
 #[tokio::test]
@@ -237,6 +245,8 @@ async fn a_reload_takes_over_everything_or_nothing() {
     let failed = || metric("tokenscope_config_last_reload_successful 0");
     let two = format!("[[caller]]\nname = \"two\"\nsecret_sha256 = \"{HASH}\"\n");
     assert!(!failed() && knows("one"));
+    let mut follower = service.feed.follow(None, Duration::ZERO).expect("room").follower;
+    let mut starts_over = || matches!(follower.news(1, &mut Vec::new()), News::StartOver { .. });
 
     service.refuses.store(true, Ordering::Relaxed);
     House::write(house.dir.path(), &two);
@@ -244,11 +254,13 @@ async fn a_reload_takes_over_everything_or_nothing() {
     until("a refusing door fails the reload", failed).await;
     assert!(knows("one") && !knows("two"), "callers are as they were");
     assert!(told_story(&service.story).is_empty(), "no door was swapped, the willing one neither");
+    assert!(!starts_over());
 
     service.refuses.store(false, Ordering::Relaxed);
     reload().await;
     until("the reload is taken over", || !failed()).await;
     assert!(!knows("one") && knows("two"));
+    assert!(starts_over(), "near-caches hold what the old callers were told");
     assert_eq!(told_story(&service.story), ["swap", "swap"]);
 
     let path = house.dir.path().join("tokenscope.toml");
@@ -296,7 +308,7 @@ async fn a_start_that_fails_says_why_and_leaves_nothing() {
     let store = Arc::new(FakeStore::default());
     let (phase, _) = watch::channel(Phase::Open);
     let (_tell, told) = mpsc::channel(1);
-    let none = ground.run(store.clone(), Vec::new(), phase, told).await.expect_err("no doors");
+    let none = ground.run(store.clone(), feed(), Vec::new(), phase, told).await.expect_err("no doors");
     assert!(matches!(none, StartError::NoDoors));
     assert_eq!(told_story(&store.story), ["close"]);
     assert!(TcpStream::connect(admin).await.is_err(), "the admin listener is closed");

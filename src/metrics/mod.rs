@@ -23,7 +23,7 @@ use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use crate::domain::{Denial, Inactive};
-use crate::server::stats::{Door, DoorStats, RefusedFor, Stats};
+use crate::server::stats::{Door, DoorStats, FeedStats, RefusedFor, Stats};
 use crate::tally::{BATCH_BUCKETS, BatchSizes, LATENCY_BUCKETS, Latency};
 
 /// What kind of number a metric is.
@@ -80,6 +80,15 @@ table! {
     DOOR_CHANGES = Counter "tokenscope_door_changes_total" ["door"] "Changes that were asked for at a door and made.";
     CONNECTIONS = Gauge "tokenscope_connections" ["door"] "Connections now.";
     HANDSHAKES = Counter "tokenscope_handshakes_total" ["door,result"] "Connections whose handshake succeeded or failed.";
+    FOLLOWERS = Gauge "tokenscope_followers" [""] "Near-caches that follow the list now.";
+    FOLLOWS = Counter "tokenscope_follows_total" ["result"] "Near-caches that began to follow: resumed where they stood, or anew with nothing.";
+    ANNOUNCEMENTS = Counter "tokenscope_announcements_total" [""] "Announcements written to followers; one may be of many changes.";
+    STARTED_OVER = Counter "tokenscope_followers_started_over_total" [""] "Times a follower was told to forget everything, because it fell behind or rights were replaced.";
+    CUT = Counter "tokenscope_followers_cut_total" [""] "Followers that were cut because they did not read.";
+    LEASES = Counter "tokenscope_leases_total" [""] "Leases given to followers.";
+    LAPSED = Counter "tokenscope_leases_lapsed_total" [""] "Leases that ran out before they were renewed; their followers asked the server meanwhile.";
+    FENCE_DURATION = Histogram "tokenscope_fence_duration_seconds" [""] "How long a fenced change waited, after it was durable and visible, until no near-cache could act on what was true before.";
+    OUTWAITED = Counter "tokenscope_fences_outwaited_total" [""] "Followers whose lease a fence had to wait out, because they did not acknowledge.";
     REVISION = Gauge "tokenscope_revision" [""] "Sequence of the last change that is visible.";
     TOKENS = Gauge "tokenscope_tokens" [""] "Tokens in the index, expired and revoked ones that are not swept included.";
     GRANTS = Gauge "tokenscope_grants" [""] "Grants in the index.";
@@ -234,6 +243,19 @@ struct DoorHandles {
     refused: [Counter; RefusedFor::ALL.len()],
 }
 
+/// The handles of the feed.
+struct FeedHandles {
+    followers: Gauge,
+    resumed: Counter,
+    begun: Counter,
+    announcements: Counter,
+    started_over: Counter,
+    cut: Counter,
+    leases: Counter,
+    lapsed: Counter,
+    outwaited: Counter,
+}
+
 /// The recorder, its handles, and the text they make. Not installed as the process's recorder: nobody else may add
 /// metrics that the table does not have.
 pub struct Metrics {
@@ -244,6 +266,7 @@ pub struct Metrics {
     inactive: [Counter; Inactive::ALL.len()],
     denied: [Counter; Denial::ALL.len()],
     panics: Counter,
+    feed: FeedHandles,
     gauges: Vec<(&'static str, Gauge)>,
     snapshots: [Counter; 2],
     /// One scrape at a time: two at once would only do the same work twice.
@@ -318,10 +341,21 @@ impl Metrics {
         let denied = Denial::ALL.map(|reason| counter(&DENIED, &[("reason", reason.as_str())]));
         let snapshots = ["finished", "failed"].map(|result| counter(&SNAPSHOTS, &[("result", result)]));
         let panics = counter(&PANICS, &[]);
+        let feed = FeedHandles {
+            followers: gauge(&FOLLOWERS, &[]),
+            resumed: counter(&FOLLOWS, &[("result", "resumed")]),
+            begun: counter(&FOLLOWS, &[("result", "anew")]),
+            announcements: counter(&ANNOUNCEMENTS, &[]),
+            started_over: counter(&STARTED_OVER, &[]),
+            cut: counter(&CUT, &[]),
+            leases: counter(&LEASES, &[]),
+            lapsed: counter(&LAPSED, &[]),
+            outwaited: counter(&OUTWAITED, &[]),
+        };
         let gauges = PLAIN.iter().map(|metric| (metric.name, gauge(metric, &[]))).collect();
         gauge(&BUILD_INFO, &[("version", version)]).set(1.0);
         let (prometheus, one_at_a_time) = (recorder.handle(), Mutex::new(()));
-        Self { recorder, prometheus, process, doors, inactive, denied, panics, gauges, snapshots, one_at_a_time }
+        Self { recorder, prometheus, process, doors, inactive, denied, panics, feed, gauges, snapshots, one_at_a_time }
     }
 
     /// Reads `stats`, publishes `readings`, and gives the page of a scrape in the text format 0.0.4.
@@ -329,6 +363,7 @@ impl Metrics {
         // What a panicking scrape left behind is overwritten here.
         let _one = self.one_at_a_time.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         self.publish_doors(stats);
+        self.publish_feed(&stats.feed);
         self.publish(readings);
         metrics::with_local_recorder(&self.recorder, || self.process.collect());
         let mut page = self.prometheus.render();
@@ -341,6 +376,8 @@ impl Metrics {
         let by_door = Door::ALL
             .map(|door| nanoseconds((&stats.door(door).latency).into(), format!("door=\"{}\"", door.as_str())));
         text::histogram(&mut page, &DURATION, &latency_bounds, &by_door);
+        let fences = nanoseconds((&stats.feed.fences).into(), String::new());
+        text::histogram(&mut page, &FENCE_DURATION, &latency_bounds, &[fences]);
         let store = &readings.store;
         let commits = nanoseconds(store.commit_times.clone(), String::new());
         text::histogram(&mut page, &COMMIT_DURATION, &latency_bounds, &[commits]);
@@ -375,6 +412,23 @@ impl Metrics {
             handle.absolute(both(&|door| door.denied.get(i).map_or(0, read)));
         }
         self.panics.absolute(read(&stats.panics));
+    }
+
+    fn publish_feed(&self, stats: &FeedStats) {
+        let handles = &self.feed;
+        handles.followers.set(stats.followers.load(Relaxed) as f64);
+        for (handle, number) in [
+            (&handles.resumed, &stats.resumed),
+            (&handles.begun, &stats.begun),
+            (&handles.announcements, &stats.announcements),
+            (&handles.started_over, &stats.started_over),
+            (&handles.cut, &stats.cut),
+            (&handles.leases, &stats.leases),
+            (&handles.lapsed, &stats.lapsed),
+            (&handles.outwaited, &stats.outwaited),
+        ] {
+            handle.absolute(number.load(Relaxed));
+        }
     }
 
     fn publish(&self, readings: &Readings) {

@@ -170,7 +170,7 @@ fn labels_are_closed_sets_and_name_nobody() {
     };
     let set = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<BTreeSet<_>>();
     assert_eq!(values("door"), set(&["quic", "https"]));
-    assert_eq!(values("result"), set(&["active", "inactive", "ok", "failed", "finished"]));
+    assert_eq!(values("result"), set(&["active", "inactive", "ok", "failed", "finished", "anew", "resumed"]));
     assert_eq!(values("stage"), set(&["configuration", "store", "ready"]));
     let reasons = values("reason");
     let known = Inactive::ALL.map(Inactive::as_str).into_iter();
@@ -195,6 +195,11 @@ fn counts_of_the_doors_arrive_under_their_names() {
     stats.https.connections.fetch_add(2, Relaxed);
     stats.panics.fetch_add(1, Relaxed);
     stats.quic.latency.record(1_500, 3);
+    stats.feed.followers.fetch_add(3, Relaxed);
+    for (number, count) in [(&stats.feed.begun, 4), (&stats.feed.started_over, 5), (&stats.feed.lapsed, 6)] {
+        number.fetch_add(count, Relaxed);
+    }
+    stats.feed.fences.record(2_000_000, 1);
     let metrics = Metrics::new("1");
     let page = Page::read(&metrics.render(&stats, &full()));
     for (name, labels, value) in [
@@ -207,6 +212,11 @@ fn counts_of_the_doors_arrive_under_their_names() {
         ("tokenscope_handshakes_total", "door=https result=ok", 5.0),
         ("tokenscope_connections", "door=https", 2.0),
         ("tokenscope_panics_total", "", 1.0),
+        ("tokenscope_followers", "", 3.0),
+        ("tokenscope_follows_total", "result=anew", 4.0),
+        ("tokenscope_followers_started_over_total", "", 5.0),
+        ("tokenscope_leases_lapsed_total", "", 6.0),
+        ("tokenscope_fence_duration_seconds_count", "", 1.0),
         ("tokenscope_revision", "", 42.0),
         ("tokenscope_index_bytes_per_token", "", 64.0),
         ("tokenscope_changes_total", "kind=revoke", 2.0),

@@ -17,11 +17,14 @@ use super::credentials::Callers;
 use super::pending::{self, Pending};
 use super::stats::{DoorStats, RefusedFor};
 use super::tunnel::{ApiRequest, Tunnel};
+use crate::domain::access::PairFacts;
 use crate::domain::{Denial, Inactive, Revision, Sequence, Timestamp, TokenDigest, TokenKey};
 use crate::service::caller::Caller;
-use crate::service::{AHEAD, Bound, Coming, Decision, Introspection, Pin, PlaceAsked, Refusal, ScopeAsked, Scratch};
+use crate::service::{
+    AHEAD, Bound, Coming, Decision, FactsThere, Introspection, Pin, PlaceAsked, Refusal, ScopeAsked, Scratch,
+};
 use crate::wire::message::{ActiveFacts, Answer, Binding, Envelope, ErrorCode, Outcome, Request, kind};
-use crate::wire::{Broken, Malformed, Raw, Split, decode, encode};
+use crate::wire::{self, Broken, FactsHead, Malformed, Raw, Split, Wait, decode, encode};
 
 /// Answers are sent once this many bytes of them have gathered, before the rest of a batch is looked at.
 const OUTPUT_BYTES: usize = 64 * 1024;
@@ -44,6 +47,8 @@ struct Clerk {
     caller: Arc<Caller>,
     tunnel: Tunnel,
     scratch: Scratch,
+    /// For answers of facts; kept as `scratch` is.
+    pairs: Vec<PairFacts>,
     tally: Tally,
 }
 
@@ -85,7 +90,7 @@ impl Desk {
             certificate,
             callers,
             coming: Vec::with_capacity(AHEAD),
-            clerk: Clerk { caller, tunnel, scratch: Scratch::default(), tally: Tally::default() },
+            clerk: Clerk { caller, tunnel, scratch: Scratch::default(), pairs: Vec::new(), tally: Tally::default() },
             pending: Pending::new(changes_in_flight_max),
         })
     }
@@ -262,18 +267,34 @@ impl Clerk {
                     encode::error(output, id, at, ErrorCode::Unavailable, &error.to_string());
                 }
             }
-            Request::Register(_) | Request::Revoke(_) | Request::Api { .. } if !pending.has_room() => {
+            Request::Facts { digest, place } => {
+                let told = service.facts(pin, &self.caller, key_of(&digest), place, now, &mut self.pairs);
+                match told {
+                    Ok(Ok(there)) => {
+                        self.tally.introspected(None);
+                        write_facts(output, id, at, service.feed().incarnation(), &there, &self.pairs);
+                    }
+                    Ok(Err(reason)) => {
+                        self.tally.introspected(Some(reason));
+                        encode::inactive(output, id, at);
+                    }
+                    Err(refusal) => self.refuse(output, id, at, refusal),
+                }
+            }
+            Request::Register(_) | Request::Revoke(..) | Request::Api { .. } if !pending.has_room() => {
                 self.tally.refused(RefusedFor::Overload);
                 let text = "too many changes and API requests of this stream are unanswered; wait for one";
                 encode::error(output, id, at, ErrorCode::Busy, text);
             }
             Request::Register(registration) => match pending::registration(&registration) {
-                Ok(request) => pending.start_change(id, service.clone(), self.caller.clone(), request, now),
+                Ok(request) => {
+                    pending.start_change(id, shared.clone(), self.caller.clone(), request, Wait::Applied, now)
+                }
                 Err(text) => encode::error(output, id, at, ErrorCode::Invalid, &text),
             },
-            Request::Revoke(revocation) => {
+            Request::Revoke(revocation, wait) => {
                 let request = pending::revocation(revocation);
-                pending.start_change(id, service.clone(), self.caller.clone(), request, now);
+                pending.start_change(id, shared.clone(), self.caller.clone(), request, wait, now);
             }
             Request::Api { method, path, body } => {
                 let request = ApiRequest { method, path: path.to_owned(), body: body.to_vec() };
@@ -328,6 +349,28 @@ fn rest(bytes: &[u8], from: usize) -> &[u8] {
 fn write(output: &mut Vec<u8>, id: u32, answer: &Answer<'_>) {
     let written = encode::answer(output, id, answer);
     debug_assert!(written.is_ok(), "{written:?}");
+}
+
+/// Writes facts; a place that too many pairs cover has to be asked about by checks.
+fn write_facts(
+    output: &mut Vec<u8>,
+    id: u32,
+    sequence: Sequence,
+    incarnation: u64,
+    there: &FactsThere,
+    pairs: &[PairFacts],
+) {
+    let head = FactsHead {
+        sequence,
+        incarnation,
+        tags: there.tags.map(|tag| tag.0),
+        not_before: there.not_before,
+        expiry: there.expiry,
+        place: there.place,
+    };
+    if let Err(error) = wire::facts::write(output, id, &head, pairs.iter().copied()) {
+        encode::error(output, id, sequence, ErrorCode::TooLarge, &error.to_string());
+    }
 }
 
 /// Writes an introspection; says why it was inactive, if it was.

@@ -13,6 +13,10 @@ pub mod api;
 pub mod credentials;
 // Where the native protocol's bytes and the service meet.
 mod desk;
+// What the receipt of a change waits for.
+mod fence;
+// One stream of a follower.
+mod follow;
 // The HTTPS door.
 pub mod http;
 // Changes of a stream that are under way.
@@ -37,6 +41,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::service::Service;
+pub use crate::wire::Wait;
 use credentials::Callers;
 use stats::Stats;
 

@@ -12,12 +12,12 @@ use tokio::task::{Id, JoinSet};
 
 use super::stats::{RefusedFor, Stats};
 use super::tunnel::{Answering, TunnelAnswer};
+use super::{Shared, fence};
 use crate::domain::{Audience, Confirmation, Sequence, Timestamp};
-use crate::service::Service;
 use crate::service::caller::Caller;
 use crate::service::request::{ChangeError, ChangeRequest, Done, RevokeTarget, TokenTerms};
 use crate::wire::message::{Answer, Binding, ErrorCode, Registration, Revocation};
-use crate::wire::{MESSAGE_BYTES_MAX, encode};
+use crate::wire::{MESSAGE_BYTES_MAX, Wait, encode};
 
 /// What of an API answer one message carries: the largest message without header, sequence and status.
 const API_PART_BYTES: usize = MESSAGE_BYTES_MAX - 18;
@@ -61,12 +61,19 @@ impl Pending {
     pub(super) fn start_change(
         &mut self,
         id: u32,
-        service: Service,
+        shared: Shared,
         caller: Arc<Caller>,
         request: ChangeRequest,
+        wait: Wait,
         now: Timestamp,
     ) {
-        let task = self.tasks.spawn(async move { Outcome::Change(service.change(&caller, request, now).await) });
+        let task = self.tasks.spawn(async move {
+            let done = shared.service.change(&caller, request, now).await;
+            if let Ok(done) = &done {
+                fence::settle(&shared, done.revision.sequence, wait).await;
+            }
+            Outcome::Change(done)
+        });
         self.ids.push((task.id(), id));
     }
 

@@ -442,6 +442,8 @@ async fn converse(connection: &Connection, room: &Arc<Room>, place: Place) {
                         notices.mark_changed();
                     }
                     let session = Session {
+                        shared: room.shared.clone(),
+                        certificate: certificate.clone(),
                         desk,
                         connection: connection.clone(),
                         options: room.options.clone(),

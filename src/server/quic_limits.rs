@@ -42,6 +42,9 @@ pub struct QuicOptions {
     pub in_flight_max: u32,
     /// Changes and API requests unanswered on a stream; one more is `busy`. Default 64.
     pub changes_in_flight_max: u32,
+    /// The shortest time between two announcements to one follower: a change alone goes out at once, those of a flood
+    /// together. Default 1 ms.
+    pub follower_pause: Duration,
     /// A connection that is silent for this long is gone. The client keeps it alive. Default 15 s.
     pub idle_timeout: Duration,
     /// From the first packet to a verified client certificate. Default 3 s.
@@ -94,6 +97,7 @@ impl Default for QuicOptions {
             stream_buffer_bytes_max: 64 * 1024,
             in_flight_max: 1024,
             changes_in_flight_max: 64,
+            follower_pause: Duration::from_millis(1),
             idle_timeout: Duration::from_secs(15),
             handshake_deadline: Duration::from_secs(3),
             first_request_deadline: Duration::from_secs(1),

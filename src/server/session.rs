@@ -16,11 +16,17 @@ use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::Shared;
 use super::desk::{Desk, Handled, UnknownCaller};
 use super::quic_limits::QuicOptions;
 use super::stats::{RefusedFor, Stats};
 use crate::wire::message::{Answer, Hello};
-use crate::wire::{API_MESSAGE_BYTES_MAX, Broken, CloseCode, Leave, MESSAGE_BYTES_MAX, STREAM_REQUESTS, encode};
+use crate::wire::{
+    API_MESSAGE_BYTES_MAX, Broken, CloseCode, Leave, MESSAGE_BYTES_MAX, STREAM_FEED, STREAM_REQUESTS, encode,
+};
+
+/// What this server has beyond the first form of the protocol: 1 is feeds, facts, and receipts that wait.
+const MINOR: u8 = 1;
 
 /// What an input buffer begins with, in bytes: any ordinary message fits. It doubles when a read fills it.
 const INPUT_BYTES: usize = MESSAGE_BYTES_MAX;
@@ -39,6 +45,8 @@ pub(super) enum Notice {
 
 /// Everything a session needs beside its stream.
 pub(super) struct Session {
+    pub(super) shared: Shared,
+    pub(super) certificate: Arc<[u8]>,
     pub(super) desk: Desk,
     pub(super) connection: Connection,
     pub(super) options: Arc<QuicOptions>,
@@ -97,7 +105,7 @@ impl Drop for Stirring {
 }
 
 /// Why a stream ended.
-enum End {
+pub(super) enum End {
     /// The client finished it, or the connection is gone.
     Over,
     /// The connection has to go, with this code and text.
@@ -106,6 +114,12 @@ enum End {
 
 impl From<UnknownCaller> for End {
     fn from(_: UnknownCaller) -> Self {
+        Self::unknown_caller()
+    }
+}
+
+impl End {
+    pub(super) fn unknown_caller() -> Self {
         Self::Close(CloseCode::UnknownCaller, "the certificate belongs to no caller any more".to_owned())
     }
 }
@@ -170,7 +184,7 @@ impl Session {
                     if changed.is_err() {
                         return Err(End::Over);
                     }
-                    self.pass_on_notice(&mut output);
+                    pass_on_notice(&mut self.notices, &self.options, &mut output);
                     continue;
                 }
                 read = receive.read(input.space()), if !finished => match read {
@@ -193,6 +207,12 @@ impl Session {
             if !typed {
                 match input.first() {
                     Some(STREAM_REQUESTS) => input.used(1),
+                    Some(STREAM_FEED) => {
+                        input.used(1);
+                        // Nobody waits for a follower's stream when a connection is to end.
+                        self.stirring.is_busy(false);
+                        return self.follow(&mut send, &mut receive, input, output).await;
+                    }
                     Some(other) => {
                         let text = format!("a stream of type 0x{other:02x} is not known here");
                         return Err(End::Close(CloseCode::UnknownStream, text));
@@ -232,7 +252,7 @@ impl Session {
     fn greet(&self, output: &mut Vec<u8>) {
         let revision = self.desk.revision();
         let hello = Answer::Hello(Hello {
-            minor: 0,
+            minor: MINOR,
             epoch: revision.epoch,
             sequence: revision.sequence,
             in_flight_max: self.options.in_flight_max,
@@ -245,15 +265,8 @@ impl Session {
         debug_assert!(written.is_ok(), "{written:?}");
     }
 
-    fn pass_on_notice(&mut self, output: &mut Vec<u8>) {
-        let Notice::Leave(why) = *self.notices.borrow_and_update() else { return };
-        let closes_in_ms = u32::try_from(self.options.leave_grace.as_millis()).unwrap_or(u32::MAX);
-        let written = encode::answer(output, 0, &Answer::GoingAway { why, closes_in_ms });
-        debug_assert!(written.is_ok(), "{written:?}");
-    }
-
     /// Sends what has gathered, in one write if the client reads.
-    async fn flush(&self, send: &mut SendStream, output: &mut Vec<u8>) -> Result<(), End> {
+    pub(super) async fn flush(&self, send: &mut SendStream, output: &mut Vec<u8>) -> Result<(), End> {
         let patience: Duration = self.options.write_deadline;
         match timeout(patience, send.write_all(output)).await {
             Ok(Ok(())) => {}
@@ -270,8 +283,16 @@ impl Session {
     }
 }
 
+/// Tells the client to leave, if that is the notice.
+pub(super) fn pass_on_notice(notices: &mut watch::Receiver<Notice>, options: &QuicOptions, output: &mut Vec<u8>) {
+    let Notice::Leave(why) = *notices.borrow_and_update() else { return };
+    let closes_in_ms = u32::try_from(options.leave_grace.as_millis()).unwrap_or(u32::MAX);
+    let written = encode::answer(output, 0, &Answer::GoingAway { why, closes_in_ms });
+    debug_assert!(written.is_ok(), "{written:?}");
+}
+
 /// What has arrived and is not answered. Never larger than the largest message, or the limit it was made with.
-struct Input {
+pub(super) struct Input {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
@@ -284,7 +305,7 @@ impl Input {
     }
 
     /// Room for the next read; never empty.
-    fn space(&mut self) -> &mut [u8] {
+    pub(super) fn space(&mut self) -> &mut [u8] {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         } else if self.start > 0 {
@@ -299,15 +320,15 @@ impl Input {
         self.bytes.get_mut(self.end..).unwrap_or_default()
     }
 
-    fn filled(&mut self, bytes: usize) {
+    pub(super) fn filled(&mut self, bytes: usize) {
         self.end += bytes;
     }
 
-    fn used(&mut self, bytes: usize) {
+    pub(super) fn used(&mut self, bytes: usize) {
         self.start = (self.start + bytes).min(self.end);
     }
 
-    fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         self.bytes.get(self.start..self.end).unwrap_or_default()
     }
 
@@ -315,7 +336,7 @@ impl Input {
         self.bytes().first().copied()
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.start == self.end
     }
 }

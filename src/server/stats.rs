@@ -137,6 +137,31 @@ impl DoorStats {
     }
 }
 
+/// What was counted about followers and fences.
+#[derive(Debug, Default)]
+pub struct FeedStats {
+    /// Followers now.
+    pub followers: AtomicI64,
+    /// Followers that began from where the list was.
+    pub begun: AtomicU64,
+    /// Followers that went on where they stood.
+    pub resumed: AtomicU64,
+    /// Announcements written.
+    pub announcements: AtomicU64,
+    /// Followers that were told to start over.
+    pub started_over: AtomicU64,
+    /// Followers that were cut because they did not read.
+    pub cut: AtomicU64,
+    /// Leases given.
+    pub leases: AtomicU64,
+    /// Leases that ran out before they were renewed.
+    pub lapsed: AtomicU64,
+    /// How long fenced changes waited for their fence.
+    pub fences: Latency,
+    /// Followers whose lease a fence had to wait out, because they did not acknowledge.
+    pub outwaited: AtomicU64,
+}
+
 /// What both doors have counted.
 #[derive(Debug, Default)]
 pub struct Stats {
@@ -144,6 +169,8 @@ pub struct Stats {
     pub quic: DoorStats,
     /// The HTTPS door's.
     pub https: DoorStats,
+    /// Followers and fences.
+    pub feed: FeedStats,
     /// Tasks that panicked; each cost one connection.
     pub panics: AtomicU64,
 }

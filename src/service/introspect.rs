@@ -164,7 +164,7 @@ pub(super) fn covering<'a>(
 }
 
 /// Asks until at most one change went by meanwhile.
-fn steadily<T>(pin: &Pin<'_>, mut ask: impl FnMut() -> T) -> T {
+pub(super) fn steadily<T>(pin: &Pin<'_>, mut ask: impl FnMut() -> T) -> T {
     for _ in 1..ATTEMPTS {
         let applied = pin.applied();
         let answer = ask();
@@ -379,7 +379,7 @@ fn known(pin: &Pin<'_>, position: ScopePosition) -> Option<ScopePosition> {
     (!entry.retired).then_some(position)
 }
 
-fn workspace_of(place: &str) -> &str {
+pub(super) fn workspace_of(place: &str) -> &str {
     place.split_once('/').map_or(place, |(workspace, _)| workspace)
 }
 

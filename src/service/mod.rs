@@ -15,6 +15,7 @@ pub mod report;
 pub mod request;
 
 mod change;
+mod facts;
 mod introspect;
 mod look;
 mod risk;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 use crate::domain::mint::TokenPrefix;
 use crate::domain::{Audience, Epoch, Pepper, Revision, Sequence, TokenDigest, TokenKey};
+use crate::feed::Feed;
 use crate::index::Index;
 use crate::store::Committer;
 
@@ -32,6 +34,7 @@ pub use crate::index::Bound;
 pub use crate::index::Pin;
 /// What a session knows of the questions it is about to ask, and how many of them are looked ahead for at once.
 pub use crate::index::{AHEAD, Coming};
+pub use facts::FactsThere;
 pub use introspect::{ActiveToken, Decision, Introspection, PlaceAsked, ScopeAsked, Scratch};
 
 /// Why a question got no verdict. Neither active nor inactive.
@@ -89,6 +92,11 @@ impl Service {
     /// The index below: for whoever writes it down or counts in it.
     pub fn index(&self) -> &Index {
         &self.index
+    }
+
+    /// Where changes are read aloud, after they are visible and before anybody gets a receipt.
+    pub fn feed(&self) -> &Feed {
+        self.committer.feed()
     }
 
     /// The right to look into the index for a moment; holds nothing up, must not be held across a wait.

@@ -13,6 +13,7 @@ use crate::domain::{
 use crate::index::{self, Index};
 use crate::journal::{ChainHash, Head, Journal, JournalError, Options, RedbJournal};
 use crate::store::Committer;
+use crate::testing::feed_over;
 
 const NOW: Timestamp = Timestamp::from_raw(1_800_000_000);
 const EPOCH: Epoch = Epoch(77);
@@ -75,7 +76,8 @@ fn open(path: &std::path::Path) -> Result<Running, OpenError> {
     };
     let opened = super::open(&dir, Box::new(journal), &keys)?;
     let (index, recovered) = (opened.index.clone(), opened.recovered.clone());
-    let (committer, control) = start(opened.writer, opened.journal, Limits::default());
+    let feed = feed_over(&*opened.journal);
+    let (committer, control) = start(opened.writer, opened.journal, feed, Limits::default());
     let checkpoints = Checkpoints::new(dir.clone(), keys, index.clone(), &control, 2);
     Ok(Running { dir, index, committer, control, checkpoints, recovered })
 }
@@ -301,9 +303,38 @@ impl Journal for Failing {
 }
 
 #[test]
+fn what_is_announced_is_visible_and_what_has_a_receipt_was_announced() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let running = open(dir.path()).expect("opened");
+    let (feed, index) = (running.committer.feed().clone(), running.index.clone());
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // A follower that asks about whatever was announced gets an answer that knows it.
+        scope.spawn(|| {
+            for _ in 0..10_000_000 {
+                if done.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                let announced = feed.head();
+                let visible = index.pin().applied();
+                assert!(visible >= announced, "{announced} was announced and {visible} is visible");
+            }
+        });
+        running.change(grant()).expect("made");
+        for number in 1..20 {
+            let sequence = running.change(token(number)).expect("made");
+            assert!(feed.head() >= sequence, "{sequence} has a receipt and was not announced");
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
 fn after_a_failed_commit_nothing_is_acknowledged_and_nothing_of_it_is_visible() {
     let (index, writer) = index::new();
-    let (committer, control) = start(writer, Box::new(Failing { commits: 0, last: Sequence::ZERO }), Limits::default());
+    let journal = Failing { commits: 0, last: Sequence::ZERO };
+    let feed = feed_over(&journal);
+    let (committer, control) = start(writer, Box::new(journal), feed.clone(), Limits::default());
     let commit = |change| committer.commit(by(), change, NOW).wait();
     commit(grant()).expect("made");
     commit(token(1)).expect("made");
@@ -315,6 +346,7 @@ fn after_a_failed_commit_nothing_is_acknowledged_and_nothing_of_it_is_visible() 
     assert!(pin.token(key(1)).is_some_and(|token| !token.revoked), "questions go on from what was durable");
     assert!(pin.token(key(2)).is_none() && pin.token(key(3)).is_none());
     assert!(!committer.is_open() && control.closed().is_some());
+    assert_eq!(feed.head(), Sequence(2), "what may not be durable is announced to nobody");
 }
 
 #[test]

@@ -5,6 +5,10 @@
 //! before what gives them. A batch is whatever waits when the writer comes back from the last one: no timer, and no wait
 //! for company.
 //!
+//! Each batch goes through **journal, index, feed, receipts**, in this order and in one function. What is announced is
+//! durable and visible, so a follower that forgets and asks anew gets the new answer; and what has a receipt was
+//! announced, so a fence that begins with the receipt waits for everybody who may not have heard of it.
+//!
 //! Before the disk is full it takes less: below the reserve only what takes rights away, below a quarter of it nothing.
 //! So a full disk is found before a commit runs into it, questions go on, and with space again everything does.
 //!
@@ -26,6 +30,7 @@ use tokio::sync::oneshot;
 use crate::domain::{
     CallerId, Change, Entry, GrantId, NewGrant, PolicyEntry, Sequence, Switch, Target, Timestamp, TokenKey,
 };
+use crate::feed::Feed;
 use crate::index::{Admitted, Reject, Writer as IndexWriter};
 use crate::journal::{Head, Journal, JournalError, entry};
 use crate::tally::{BatchSizes, Latency};
@@ -220,6 +225,7 @@ struct Shared {
     /// The last batch that is durable and visible, with its MAC: where a snapshot may say it stands.
     position: Mutex<Head>,
     stats: WriterStats,
+    feed: Feed,
 }
 
 impl Shared {
@@ -260,6 +266,11 @@ impl Committer {
         drop(queues);
         self.0.wake.notify_one();
         Receipt(Ok(receipt))
+    }
+
+    /// Where changes are read aloud.
+    pub fn feed(&self) -> &Feed {
+        &self.0.feed
     }
 
     /// Whether changes are taken.
@@ -359,16 +370,18 @@ fn takes_away(change: &Change) -> bool {
 /// Starts the writer's thread over an index and a journal that agree.
 ///
 /// # Panics
-/// If the journal's head is not where the index stands: recovery has brought them together before.
-pub fn start(index: IndexWriter, journal: Box<dyn Journal>, limits: Limits) -> (Committer, Control) {
+/// If the journal's head is not where the index and the feed stand: recovery has brought them together before.
+pub fn start(index: IndexWriter, journal: Box<dyn Journal>, feed: Feed, limits: Limits) -> (Committer, Control) {
     let head = journal.head();
     assert_eq!(head.last, index.applied(), "index and journal stand at the same place when the writer starts");
+    assert_eq!(head.last, feed.head(), "the feed begins where index and journal stand");
     let shared = Arc::new(Shared {
         queues: Mutex::default(),
         wake: Condvar::new(),
         limits,
         position: Mutex::new(head),
         stats: WriterStats::default(),
+        feed,
     });
     shared.stats.journal_bytes.store(journal.bytes(), Relaxed);
     shared.stats.journal_entries.store(head.last.0 - head.discarded.0, Relaxed);
@@ -529,7 +542,7 @@ impl Worker {
         self.batch.push((Entry { sequence, at, by, change }, reply, grant));
     }
 
-    /// Journal, then index, then receipts.
+    /// Journal, then index, then feed, then receipts.
     #[expect(clippy::disallowed_methods, reason = "measures, and decides nothing by it")]
     fn flush(&mut self) {
         if self.batch.is_empty() {
@@ -561,6 +574,8 @@ impl Worker {
             stats.changes[kind(&entry.change)].fetch_add(1, Relaxed);
             self.index.apply(entry);
         }
+        // Between index and receipts, see the head of this file.
+        self.shared.feed.publish(&entries);
         *self.shared.position.lock().unwrap_or_else(PoisonError::into_inner) = head;
         for (entry, (reply, grant)) in entries.iter().zip(replies) {
             let _ = reply.send(Ok(Committed { sequence: entry.sequence, grant }));

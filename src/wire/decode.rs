@@ -12,9 +12,10 @@ use crate::domain::{
     Denial, Epoch, GrantId, Revision, ScopeMask, ScopePosition, Sequence, TokenDigest, TokenHandle, TokenKey,
 };
 
+use super::facts;
 use super::message::{
     ActiveFacts, ActiveToken, Answer, Binding, Envelope, ErrorCode, Hello, Item, Leave, Method, Outcome, Registration,
-    Request, Revocation, kind, times_from_raw,
+    Request, Revocation, Wait, kind, times_from_raw,
 };
 use super::{API_MESSAGE_BYTES_MAX, AUDIENCES_MAX, ERROR_TEXT_BYTES_MAX, HEADER_BYTES, MESSAGE_BYTES_MAX};
 
@@ -69,9 +70,9 @@ pub enum Malformed {
     Body(&'static str),
 }
 
-type Read<T> = Result<T, Malformed>;
+pub(super) type Read<T> = Result<T, Malformed>;
 
-const fn bad<T>(what: &'static str) -> Read<T> {
+pub(super) const fn bad<T>(what: &'static str) -> Read<T> {
     Err(Malformed::Body(what))
 }
 
@@ -103,7 +104,7 @@ pub fn split(bytes: &[u8]) -> Result<Split<'_>, Broken> {
 pub fn digest_of<'b>(raw: &Raw<'b>) -> Option<&'b [u8; 32]> {
     let skip_revision = if raw.kind & kind::AT_LEAST == 0 { 0 } else { 16 };
     let skip_place = match raw.kind & !kind::AT_LEAST {
-        kind::INTROSPECT | kind::CHECK_NAMES => 0,
+        kind::INTROSPECT | kind::CHECK_NAMES | kind::FACTS => 0,
         kind::CHECK_NUMBERS => 4,
         _ => return None,
     };
@@ -120,7 +121,7 @@ pub fn request<'b>(raw: &Raw<'b>) -> Read<Envelope<'b>> {
     let known = raw.kind & !kind::AT_LEAST;
     let mut least = None;
     if raw.kind != known {
-        if !matches!(known, kind::INTROSPECT..=kind::CATALOGUE) {
+        if !matches!(known, kind::INTROSPECT..=kind::QUESTION_LAST) {
             return Err(Malformed::Kind(raw.kind));
         }
         least = Some(Revision { epoch: Epoch(body.u64()?), sequence: Sequence(body.u64()?) });
@@ -147,13 +148,23 @@ pub fn request<'b>(raw: &Raw<'b>) -> Read<Envelope<'b>> {
             _ => return bad("the detail of a resolve is 0 (scope) or 1 (place)"),
         },
         kind::CATALOGUE => Request::Catalogue { from: detail },
+        kind::FACTS => {
+            zero(detail)?;
+            Request::Facts { digest: body.digest()?, place: place(body.rest())? }
+        }
         kind::REGISTER => Request::Register(registration(detail, &mut body)?),
-        kind::REVOKE => Request::Revoke(match detail {
-            0 => Revocation::Digest(body.digest()?),
-            1 => Revocation::Handle(body.handle()?),
-            2 => Revocation::Grant(body.grant()?),
-            _ => return bad("the detail of a revoke is 0 (digest), 1 (handle) or 2 (grant)"),
-        }),
+        kind::REVOKE => {
+            let Some(wait) = Wait::ALL.into_iter().find(|wait| *wait as u8 == detail >> 2) else {
+                return bad("what a revoke waits for is 0 (applied), 1 (durable) or 2 (fenced)");
+            };
+            let what = match detail & 0b11 {
+                0 => Revocation::Digest(body.digest()?),
+                1 => Revocation::Handle(body.handle()?),
+                2 => Revocation::Grant(body.grant()?),
+                _ => return bad("the target of a revoke is 0 (digest), 1 (handle) or 2 (grant)"),
+            };
+            Request::Revoke(what, wait)
+        }
         kind::API => {
             let method = Method::ALL.into_iter().find(|method| *method as u8 == detail);
             let Some(method) = method else { return bad("the detail of an API request is a method, 1 to 5") };
@@ -232,6 +243,10 @@ pub fn answer<'b>(raw: &Raw<'b>) -> Read<Answer<'b>> {
             }
             Answer::Names { sequence, first: detail, total, names }
         }
+        kind::FACTS_ANSWER => {
+            zero(detail)?;
+            Answer::Facts(facts::read(&mut body)?)
+        }
         kind::DONE => {
             if detail > 0b11 {
                 return bad("reserved bits are set in the detail of a receipt");
@@ -283,11 +298,11 @@ fn active<'b>(detail: u8, body: &mut Body<'b>) -> Read<Answer<'b>> {
     Ok(Answer::Active(ActiveToken { facts, more: detail & 0b100 != 0, items }))
 }
 
-fn zero(detail: u8) -> Read<()> {
+pub(super) fn zero(detail: u8) -> Read<()> {
     if detail == 0 { Ok(()) } else { bad("the detail of this kind is 0") }
 }
 
-fn flag(detail: u8) -> Read<bool> {
+pub(super) fn flag(detail: u8) -> Read<bool> {
     match detail {
         0 => Ok(false),
         1 => Ok(true),
@@ -315,7 +330,7 @@ fn scope(bytes: &[u8]) -> Read<&str> {
 
 /// What is left to read of a body.
 #[derive(Clone, Copy)]
-struct Body<'b>(&'b [u8]);
+pub(super) struct Body<'b>(pub(super) &'b [u8]);
 
 impl<'b> Body<'b> {
     fn take(&mut self, bytes: usize) -> Read<&'b [u8]> {
@@ -331,7 +346,7 @@ impl<'b> Body<'b> {
         Ok(taken)
     }
 
-    fn u8(&mut self) -> Read<u8> {
+    pub(super) fn u8(&mut self) -> Read<u8> {
         self.array::<1>().map(|[byte]| *byte)
     }
 
@@ -339,15 +354,15 @@ impl<'b> Body<'b> {
         self.array().map(|bytes| u16::from_le_bytes(*bytes))
     }
 
-    fn u32(&mut self) -> Read<u32> {
+    pub(super) fn u32(&mut self) -> Read<u32> {
         self.array().map(|bytes| u32::from_le_bytes(*bytes))
     }
 
-    fn u64(&mut self) -> Read<u64> {
+    pub(super) fn u64(&mut self) -> Read<u64> {
         self.array().map(|bytes| u64::from_le_bytes(*bytes))
     }
 
-    fn sequence(&mut self) -> Read<Sequence> {
+    pub(super) fn sequence(&mut self) -> Read<Sequence> {
         self.u64().map(Sequence)
     }
 
@@ -376,7 +391,7 @@ impl<'b> Body<'b> {
         text(self.take(usize::from(length))?)
     }
 
-    fn mask(&mut self) -> Read<ScopeMask> {
+    pub(super) fn mask(&mut self) -> Read<ScopeMask> {
         let head = self.u8()?;
         if head & 0b0111_0000 != 0 {
             return bad("reserved bits are set in a scope mask");
@@ -408,7 +423,7 @@ impl<'b> Body<'b> {
         })
     }
 
-    fn rest(&mut self) -> &'b [u8] {
+    pub(super) fn rest(&mut self) -> &'b [u8] {
         std::mem::take(&mut self.0)
     }
 
@@ -416,7 +431,7 @@ impl<'b> Body<'b> {
         self.0.is_empty()
     }
 
-    fn end(&self) -> Read<()> {
+    pub(super) fn end(&self) -> Read<()> {
         if self.0.is_empty() { Ok(()) } else { bad("bytes are left over after the message") }
     }
 }

@@ -9,6 +9,7 @@ use crate::domain::token::CONFIRMATION_BYTES_MAX;
 use crate::domain::{Expiry, Revision, ScopeMask, Sequence, TokenTimes};
 
 use super::decode::{Audiences, ITEM_AUDIENCE, ITEM_PLACE};
+use super::facts;
 use super::message::{
     ActiveFacts, Answer, Binding, Envelope, ErrorCode, Outcome, Registration, Request, Revocation, kind,
 };
@@ -53,13 +54,14 @@ fn write_request(out: &mut Vec<u8>, envelope: &Envelope<'_>) -> Result<u8, TooLo
         Request::ResolveScope(_) => (kind::RESOLVE, 0),
         Request::ResolvePlace(_) => (kind::RESOLVE, 1),
         Request::Catalogue { from } => (kind::CATALOGUE, *from),
+        Request::Facts { .. } => (kind::FACTS, 0),
         Request::Register(registration) => (kind::REGISTER, registration_detail(registration)),
-        Request::Revoke(Revocation::Digest(_)) => (kind::REVOKE, 0),
-        Request::Revoke(Revocation::Handle(_)) => (kind::REVOKE, 1),
-        Request::Revoke(Revocation::Grant(_)) => (kind::REVOKE, 2),
+        Request::Revoke(Revocation::Digest(_), wait) => (kind::REVOKE, (*wait as u8) << 2),
+        Request::Revoke(Revocation::Handle(_), wait) => (kind::REVOKE, 1 | (*wait as u8) << 2),
+        Request::Revoke(Revocation::Grant(_), wait) => (kind::REVOKE, 2 | (*wait as u8) << 2),
         Request::Api { method, .. } => (kind::API, *method as u8),
     };
-    let is_question = kind <= kind::CATALOGUE;
+    let is_question = kind <= kind::QUESTION_LAST;
     let demands = if is_question && least.is_some() { kind::AT_LEAST } else { 0 };
     begin(out, kind | demands, detail, *id);
     if let (true, Some(least)) = (is_question, least) {
@@ -87,6 +89,10 @@ fn write_request(out: &mut Vec<u8>, envelope: &Envelope<'_>) -> Result<u8, TooLo
         }
         Request::ResolvePlace(at) => place(out, at)?,
         Request::Catalogue { .. } => {}
+        Request::Facts { digest, place: at } => {
+            out.extend_from_slice(digest.as_bytes());
+            place(out, at)?;
+        }
         Request::Register(registration) => {
             out.extend_from_slice(registration.digest.as_bytes());
             out.extend_from_slice(&registration.grant.number().to_le_bytes());
@@ -94,9 +100,9 @@ fn write_request(out: &mut Vec<u8>, envelope: &Envelope<'_>) -> Result<u8, TooLo
             binding(out, registration.binding.as_ref())?;
             out.extend_from_slice(registration.audience.map_or(&[], |audience| audience.bytes()));
         }
-        Request::Revoke(Revocation::Digest(digest)) => out.extend_from_slice(digest.as_bytes()),
-        Request::Revoke(Revocation::Handle(handle)) => out.extend_from_slice(handle.key().as_bytes()),
-        Request::Revoke(Revocation::Grant(grant)) => out.extend_from_slice(&grant.number().to_le_bytes()),
+        Request::Revoke(Revocation::Digest(digest), _) => out.extend_from_slice(digest.as_bytes()),
+        Request::Revoke(Revocation::Handle(handle), _) => out.extend_from_slice(handle.key().as_bytes()),
+        Request::Revoke(Revocation::Grant(grant), _) => out.extend_from_slice(&grant.number().to_le_bytes()),
         Request::Api { path, body, .. } => {
             text16(out, path, WHOLE)?;
             out.extend_from_slice(body);
@@ -137,7 +143,7 @@ pub fn readdress(out: &mut Vec<u8>, bytes: &[u8], id: u32, least: Option<&Revisi
     let length = usize::from(u16::from_le_bytes([low, high]));
     let Some(body) = bytes.get(HEADER_BYTES..length) else { return 0 };
     let start = out.len();
-    let demands = if least.is_some() && kind <= kind::CATALOGUE { kind::AT_LEAST } else { 0 };
+    let demands = if least.is_some() && kind <= kind::QUESTION_LAST { kind::AT_LEAST } else { 0 };
     begin(out, kind | demands, detail, id);
     if let (true, Some(least)) = (demands != 0, least) {
         revision(out, least);
@@ -182,7 +188,7 @@ fn write_answer(out: &mut Vec<u8>, id: u32, answer: &Answer<'_>) -> Result<(), T
         }
         Answer::Inactive { sequence } => begin_at(out, kind::INACTIVE, 0, id, *sequence),
         Answer::Active(token) => {
-            facts(out, id, &token.facts, token.more)?;
+            active_head(out, id, &token.facts, token.more)?;
             out.extend_from_slice(token.items.bytes());
         }
         Answer::More { more, items } => {
@@ -198,6 +204,7 @@ fn write_answer(out: &mut Vec<u8>, id: u32, answer: &Answer<'_>) -> Result<(), T
             out.extend_from_slice(&total.to_le_bytes());
             out.extend_from_slice(names.bytes());
         }
+        Answer::Facts(told) => facts::write(out, id, &told.head, told.pairs)?,
         Answer::Done { sequence, handle, grant } => {
             let detail = u8::from(handle.is_some()) | u8::from(grant.is_some()) << 1;
             begin_at(out, kind::DONE, detail, id, *sequence);
@@ -263,7 +270,7 @@ pub fn active<'n>(
     let first = out.len();
     let mut start = first;
     let write = || {
-        facts(out, id, token, false)?;
+        active_head(out, id, token, false)?;
         for name in audience {
             next_message_if(out, &mut start, id, 2 + name.len());
             out.push(ITEM_AUDIENCE);
@@ -331,7 +338,7 @@ pub fn names<'n>(
     Ok(())
 }
 
-fn facts(out: &mut Vec<u8>, id: u32, token: &ActiveFacts<'_>, more: bool) -> Result<(), TooLong> {
+fn active_head(out: &mut Vec<u8>, id: u32, token: &ActiveFacts<'_>, more: bool) -> Result<(), TooLong> {
     let detail = binding_method(token.binding.as_ref()) | u8::from(more) << 2;
     begin_at(out, kind::ACTIVE, detail, id, token.sequence);
     out.extend_from_slice(token.handle.key().as_bytes());
@@ -345,13 +352,13 @@ fn facts(out: &mut Vec<u8>, id: u32, token: &ActiveFacts<'_>, more: bool) -> Res
 
 /// A header whose length is not known yet.
 #[inline]
-fn begin(out: &mut Vec<u8>, kind: u8, detail: u8, id: u32) {
+pub(super) fn begin(out: &mut Vec<u8>, kind: u8, detail: u8, id: u32) {
     let [a, b, c, d] = id.to_le_bytes();
     out.extend_from_slice(&[0, 0, kind, detail, a, b, c, d]);
 }
 
 /// A header and the sequence of the answer.
-fn begin_at(out: &mut Vec<u8>, kind: u8, detail: u8, id: u32, sequence: Sequence) {
+pub(super) fn begin_at(out: &mut Vec<u8>, kind: u8, detail: u8, id: u32, sequence: Sequence) {
     begin(out, kind, detail, id);
     out.extend_from_slice(&sequence.0.to_le_bytes());
 }
@@ -366,7 +373,7 @@ fn whole(out: &mut Vec<u8>, kind: u8, detail: u8, id: u32, sequence: Sequence) {
 }
 
 /// Writes the length of the message at `start` into it; the message is known to fit.
-fn seal(out: &mut [u8], start: usize) {
+pub(super) fn seal(out: &mut [u8], start: usize) {
     let length = out.len() - start;
     debug_assert!(length <= API_MESSAGE_BYTES_MAX, "a message of {length} bytes was written");
     if let Some(field) = out.get_mut(start..start + 2) {
@@ -398,7 +405,7 @@ fn times(out: &mut Vec<u8>, times: TokenTimes) {
 /// The most bytes a mask takes: its head and four words.
 const MASK_BYTES_MAX: usize = 33;
 
-fn mask(out: &mut Vec<u8>, mask: &ScopeMask) {
+pub(super) fn mask(out: &mut Vec<u8>, mask: &ScopeMask) {
     let words = mask.words();
     let used = words.iter().enumerate().fold(0, |used, (i, word)| used | u8::from(*word != 0) << i);
     out.push(used | u8::from(mask.has_wildcard()) << 7);

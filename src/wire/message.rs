@@ -8,9 +8,10 @@ use crate::domain::{
 };
 
 use super::decode::{Audiences, Items, Names};
+use super::facts::Facts;
 
 /// The numbers of the kinds. `0x01..=0x0f` are questions, `0x10..=0x1f` what the server says, `0x20..=0x2f` changes,
-/// `0x40..=0x5f` set aside for announcements; bit 7 is [`kind::AT_LEAST`].
+/// `0x40..=0x4f` what a follower says, `0x50..=0x5f` what it is told; bit 7 is [`kind::AT_LEAST`].
 pub mod kind {
     /// Set on a question's kind: a least revision stands between header and body.
     pub const AT_LEAST: u8 = 0x80;
@@ -25,6 +26,10 @@ pub mod kind {
     pub const RESOLVE: u8 = 0x04;
     /// Which scopes are there?
     pub const CATALOGUE: u8 = 0x05;
+    /// What decides about this token here?
+    pub const FACTS: u8 = 0x06;
+    /// The last kind of a question.
+    pub const QUESTION_LAST: u8 = FACTS;
 
     /// The server's first message on each stream.
     pub const HELLO: u8 = 0x10;
@@ -40,6 +45,8 @@ pub mod kind {
     pub const RESOLVED: u8 = 0x15;
     /// Answer to a catalogue question.
     pub const NAMES: u8 = 0x16;
+    /// Answer to a question for facts.
+    pub const FACTS_ANSWER: u8 = 0x17;
     /// Answer to a change.
     pub const DONE: u8 = 0x18;
     /// Answer to an API request, or a part of it.
@@ -56,10 +63,22 @@ pub mod kind {
     /// A request to the JSON API.
     pub const API: u8 = 0x22;
 
-    /// The first kind set aside for announcements.
-    pub const ANNOUNCEMENT_FIRST: u8 = 0x40;
-    /// The last kind set aside for announcements.
-    pub const ANNOUNCEMENT_LAST: u8 = 0x5f;
+    /// A follower's first message.
+    pub const FOLLOW: u8 = 0x40;
+    /// A follower wants a lease.
+    pub const RENEW: u8 = 0x41;
+    /// A follower has applied what it was told.
+    pub const ACKNOWLEDGE: u8 = 0x42;
+    /// Answer to a follow.
+    pub const FOLLOWING: u8 = 0x50;
+    /// What was touched.
+    pub const ANNOUNCEMENT: u8 = 0x51;
+    /// Answer to a renewal.
+    pub const LEASE: u8 = 0x52;
+    /// Forget everything.
+    pub const START_OVER: u8 = 0x53;
+    /// The last kind set aside for feeds.
+    pub const FEED_LAST: u8 = 0x5f;
 }
 
 /// A request with its number and what it demands.
@@ -110,10 +129,17 @@ pub enum Request<'b> {
         /// The first position wanted.
         from: u8,
     },
+    /// What decides about it there?
+    Facts {
+        /// SHA-256 of the token.
+        digest: TokenDigest,
+        /// The place.
+        place: &'b str,
+    },
     /// A token becomes known.
     Register(Registration<'b>),
-    /// Something is revoked.
-    Revoke(Revocation),
+    /// Something is revoked, and what the receipt waits for.
+    Revoke(Revocation, Wait),
     /// A request to the JSON API.
     Api {
         /// The HTTP method.
@@ -160,6 +186,39 @@ pub enum Revocation {
     Handle(TokenHandle),
     /// A grant, with all its tokens.
     Grant(GrantId),
+}
+
+/// What the receipt of a change waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum Wait {
+    /// Durable, and visible to every question put to the server. Near-caches learn of it within one lease.
+    #[default]
+    Applied = 0,
+    /// Durable. This server makes a change visible before it gives any receipt, so it is the same as
+    /// [`Wait::Applied`] here.
+    Durable = 1,
+    /// Also out of every near-cache: each follower has acknowledged it, or its lease has run out.
+    Fenced = 2,
+}
+
+impl Wait {
+    /// Every level, in order.
+    pub const ALL: [Self; 3] = [Self::Applied, Self::Durable, Self::Fenced];
+
+    /// The word for JSON, configuration and command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Durable => "durable",
+            Self::Fenced => "fenced",
+        }
+    }
+
+    /// The reverse of [`Wait::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|wait| wait.as_str() == text)
+    }
 }
 
 /// The method of an API request.
@@ -243,6 +302,8 @@ pub enum Answer<'b> {
         /// The names from there on, as many as fit.
         names: Names<'b>,
     },
+    /// To a question for facts.
+    Facts(Facts<'b>),
     /// To a change: it is durable and visible.
     Done {
         /// The list with the change in it.

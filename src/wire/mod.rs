@@ -13,6 +13,10 @@
 pub mod decode;
 // From values to bytes.
 pub mod encode;
+// The answer that near-caches hold.
+pub mod facts;
+// What goes over a feed's stream.
+pub mod follow;
 // What the messages say.
 pub mod message;
 
@@ -21,7 +25,8 @@ mod tests;
 
 pub use decode::{Broken, Malformed, Raw, Split};
 pub use encode::TooLong;
-pub use message::{Answer, Envelope, ErrorCode, Leave, Method, Request};
+pub use facts::{Facts, FactsHead, Pairs};
+pub use message::{Answer, Envelope, ErrorCode, Leave, Method, Request, Wait};
 
 /// The protocol's name in TLS, with its version. Another version is another name: a server that speaks both offers both.
 pub const ALPN: &[u8] = b"tokenscope/1";
@@ -29,8 +34,8 @@ pub const ALPN: &[u8] = b"tokenscope/1";
 /// The first byte of a bidirectional stream the client opens: questions and changes.
 pub const STREAM_REQUESTS: u8 = 0x01;
 
-/// The first byte of a unidirectional stream the server opens: announcements. Reserved; nobody opens one yet.
-pub const STREAM_ANNOUNCEMENTS: u8 = 0x02;
+/// The first byte of a bidirectional stream the client opens to follow the list: announcements and leases.
+pub const STREAM_FEED: u8 = 0x02;
 
 /// Length, kind, detail, id: what every message begins with, in bytes.
 pub const HEADER_BYTES: usize = 8;

@@ -2,14 +2,21 @@
 
 use super::decode::{self, Items, Names, digest_of, split};
 use super::encode;
+use super::facts::{Facts, FactsHead, Pairs, write as encode_facts};
+use super::follow::{
+    ANNOUNCED_TAGS_MAX, Announced, Follower, Resume, Tags, Touched, read_announced, read_follower, write_announced,
+    write_follower, write_touched,
+};
 use super::message::{
     ActiveFacts, ActiveToken, Answer, Binding, Envelope, ErrorCode, Hello, Item, Leave, Method, Outcome, Registration,
-    Request, Revocation, kind, times_from_raw,
+    Request, Revocation, Wait, kind, times_from_raw,
 };
 use super::{API_MESSAGE_BYTES_MAX, Broken, CloseCode, ERROR_TEXT_BYTES_MAX, MESSAGE_BYTES_MAX, Malformed, Raw, Split};
+use crate::domain::access::{ClientKind, Covers, MemberFacts, PairFacts, PlaceFacts, PolicyFacts};
 use crate::domain::digest::to_hex;
 use crate::domain::{
-    Denial, Epoch, GrantId, Revision, ScopeMask, ScopePosition, Sequence, TokenDigest, TokenHandle, TokenKey,
+    Denial, Epoch, GrantId, PolicyMode, Revision, ScopeMask, ScopePosition, Sequence, Switch, TokenDigest, TokenHandle,
+    TokenKey,
 };
 
 fn digest() -> TokenDigest {
@@ -44,6 +51,8 @@ fn requests(each: &mut dyn FnMut(&str, Envelope<'_>)) {
     each("resolve_scope", plain(Request::ResolveScope("tasks:write")));
     each("resolve_place", demanding(Request::ResolvePlace("1579/4021")));
     each("catalogue", plain(Request::Catalogue { from: 200 }));
+    each("facts", plain(Request::Facts { digest, place: "1579/4021" }));
+    each("facts_at_least", demanding(Request::Facts { digest, place: "1579" }));
     let mut listed = Vec::new();
     let registration = Registration {
         digest,
@@ -63,9 +72,13 @@ fn requests(each: &mut dyn FnMut(&str, Envelope<'_>)) {
         let bound = Registration { binding: Some(binding), audience: Some(audience), times, ..registration };
         each(name, plain(Request::Register(bound)));
     }
-    each("revoke_digest", plain(Request::Revoke(Revocation::Digest(digest))));
-    each("revoke_handle", plain(Request::Revoke(Revocation::Handle(handle()))));
-    each("revoke_grant", plain(Request::Revoke(Revocation::Grant(grant()))));
+    each("revoke_digest", plain(Request::Revoke(Revocation::Digest(digest), Wait::Applied)));
+    each("revoke_handle", plain(Request::Revoke(Revocation::Handle(handle()), Wait::Applied)));
+    each("revoke_grant", plain(Request::Revoke(Revocation::Grant(grant()), Wait::Applied)));
+    each("revoke_digest_durable", plain(Request::Revoke(Revocation::Digest(digest), Wait::Durable)));
+    each("revoke_digest_fenced", plain(Request::Revoke(Revocation::Digest(digest), Wait::Fenced)));
+    each("revoke_handle_fenced", plain(Request::Revoke(Revocation::Handle(handle()), Wait::Fenced)));
+    each("revoke_grant_fenced", plain(Request::Revoke(Revocation::Grant(grant()), Wait::Fenced)));
     each("api_get", plain(Request::Api { method: Method::Get, path: "/v1/scopes?limit=10", body: b"" }));
     each("api_post", plain(Request::Api { method: Method::Post, path: "/v1/grants", body: br#"{"subject":"u1"}"# }));
 }
@@ -87,6 +100,68 @@ fn facts(binding: Option<Binding<'_>>) -> ActiveFacts<'_> {
         client: "calendar-sync",
         binding,
     }
+}
+
+fn project() -> MemberFacts {
+    MemberFacts { live: true, added: Sequence(30), removed: Sequence(29) }
+}
+
+fn facts_head(project: Option<MemberFacts>) -> FactsHead {
+    let flagged = project.is_some();
+    FactsHead {
+        sequence: Sequence(41),
+        incarnation: 0x1122_3344_5566_7788,
+        tags: [0xa1, 0xa2, 0xa3, 0xa4, 0xa5],
+        not_before: crate::domain::Timestamp::from_raw(1_700_000_000),
+        expiry: crate::domain::Expiry::from_raw(if flagged { u32::MAX } else { 1_700_003_600 }),
+        place: PlaceFacts {
+            workspace: MemberFacts { live: !flagged, added: Sequence(12), removed: Sequence(11) },
+            project,
+            policy: PolicyFacts {
+                mode: if flagged { PolicyMode::ApprovalRequired } else { PolicyMode::AllowAll },
+                personal: if flagged { Switch::Off } else { Switch::On },
+                blocked: flagged,
+                approved: flagged,
+                void_before: Sequence(9),
+            },
+            client: if flagged { ClientKind::Personal } else { ClientKind::App },
+        },
+    }
+}
+
+fn pairs() -> [PairFacts; 3] {
+    [
+        PairFacts { covers: Covers::Project, since: Sequence(13), scopes: mask(&[5], false) },
+        PairFacts { covers: Covers::Workspace, since: Sequence(14), scopes: mask(&[0, 255], true) },
+        PairFacts { covers: Covers::Everywhere, since: Sequence(15), scopes: mask(&[], true) },
+    ]
+}
+
+/// Everything that is said on a feed's stream by a follower, by the name its vector has.
+fn followers(each: &mut dyn FnMut(&str, Follower)) {
+    let resume = Resume { revision: revision(), incarnation: 0x1122_3344_5566_7788 };
+    each("follow", Follower::Follow { id: 7, lease_ms: 2_000, resume: None });
+    each("follow_resuming", Follower::Follow { id: 7, lease_ms: 0, resume: Some(resume) });
+    each("renew", Follower::Renew { id: 7, acknowledged: Sequence(41) });
+    each("acknowledge", Follower::Acknowledge { sequence: Sequence(42) });
+}
+
+/// Everything a follower is told, by the name its vector has.
+fn announced(each: &mut dyn FnMut(&str, Announced<'_>)) {
+    let (incarnation, lease_ms, server_time_ms) = (0x1122_3344_5566_7788, 2_000, 1_700_000_000_123);
+    let (previous, sequence) = (Sequence(41), Sequence(44));
+    for (name, resumed) in [("following_resumed", true), ("following_anew", false)] {
+        let said = Announced::Following { id: 7, resumed, incarnation, sequence: previous, lease_ms, server_time_ms };
+        each(name, said);
+    }
+    let tags = [0xa1_u64, 0xa4, 0xa1].map(u64::to_le_bytes).concat();
+    let tags = Touched::Tags(Tags::written(&tags));
+    each("announcement", Announced::Touched { previous, sequence, touched: tags });
+    let nothing = Touched::Tags(Tags::default());
+    each("announcement_of_nothing", Announced::Touched { previous, sequence, touched: nothing });
+    each("announcement_of_everything", Announced::Touched { previous, sequence, touched: Touched::Everything });
+    each("lease", Announced::Lease { id: 7, previous, sequence, lease_ms, server_time_ms });
+    each("start_over", Announced::StartOver { sequence });
 }
 
 /// Every answer, by the name its vector has.
@@ -130,6 +205,13 @@ fn answers(each: &mut dyn FnMut(&str, Answer<'_>)) {
     each("resolved_unknown", Answer::Resolved { sequence, number: None });
     let names = Names::written(b"\x0atasks:read\x8btasks:write");
     each("names", Answer::Names { sequence, first: 0, total: 54, names });
+    each("facts_of_a_workspace", Answer::Facts(Facts { head: facts_head(None), pairs: Pairs::default() }));
+    let mut written = Vec::new();
+    encode_facts(&mut written, 7, &facts_head(Some(project())), pairs()).unwrap();
+    match decode::answer(&whole(&written)).unwrap() {
+        facts @ Answer::Facts(_) => each("facts_of_a_project", facts),
+        other => panic!("{other:?}"),
+    }
     each("done", Answer::Done { sequence, handle: None, grant: None });
     each("done_registered", Answer::Done { sequence, handle: Some(handle()), grant: Some(grant()) });
     each("api_answer", Answer::Api { sequence, status: 200, more: false, body: br#"{"rows":[]}"# });
@@ -167,6 +249,17 @@ fn all() -> Vec<(String, Vec<u8>)> {
     let mut all = Vec::new();
     requests(&mut |name, envelope| all.push((format!("request_{name}"), written_request(&envelope))));
     answers(&mut |name, answer| all.push((format!("answer_{name}"), written_answer(&answer))));
+    let written = |write: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = Vec::new();
+        write(&mut bytes);
+        bytes
+    };
+    followers(&mut |name, said| {
+        all.push((format!("follower_{name}"), written(&|bytes| write_follower(bytes, &said))));
+    });
+    announced(&mut |name, said| {
+        all.push((format!("feed_{name}"), written(&|bytes| write_announced(bytes, &said))));
+    });
     all
 }
 
@@ -193,7 +286,8 @@ fn read_any(bytes: &[u8], story: &str) {
         let asked = match envelope.request {
             Request::Introspect { digest, .. }
             | Request::CheckNumbers { digest, .. }
-            | Request::CheckNames { digest, .. } => Some(digest),
+            | Request::CheckNames { digest, .. }
+            | Request::Facts { digest, .. } => Some(digest),
             _ => None,
         };
         assert_eq!(digest.map(|bytes| TokenDigest::from_bytes(*bytes)), asked, "{story}: the digest read ahead");
@@ -201,6 +295,16 @@ fn read_any(bytes: &[u8], story: &str) {
     if let Ok(answer) = decode::answer(&raw) {
         let mut again = Vec::new();
         encode::answer(&mut again, raw.id, &answer).unwrap();
+        assert_eq!(again, message, "{story}");
+    }
+    if let Ok(said) = read_follower(&raw) {
+        let mut again = Vec::new();
+        write_follower(&mut again, &said);
+        assert_eq!(again, message, "{story}");
+    }
+    if let Ok(said) = read_announced(&raw) {
+        let mut again = Vec::new();
+        write_announced(&mut again, &said);
         assert_eq!(again, message, "{story}");
     }
 }
@@ -225,7 +329,7 @@ fn every_answer_is_read_as_it_was_written() {
 #[test]
 fn the_bytes_are_those_of_the_vectors() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/wire");
-    let mut files = ["requests.txt", "answers.txt"].map(|file| {
+    let mut files = ["requests.txt", "answers.txt", "feed.txt"].map(|file| {
         let text = std::fs::read_to_string(format!("{folder}/{file}")).unwrap_or_default();
         let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         let vectors: Vec<(String, String)> = lines
@@ -236,9 +340,10 @@ fn the_bytes_are_those_of_the_vectors() {
     });
     let mut wrong = String::new();
     for (name, bytes) in all() {
-        let (file, short) = match name.strip_prefix("request_") {
-            Some(short) => (&mut files[0], short),
-            None => (&mut files[1], name.strip_prefix("answer_").unwrap()),
+        let (file, short) = match name.split_once('_').unwrap() {
+            ("request", short) => (&mut files[0], short),
+            ("answer", short) => (&mut files[1], short),
+            (_, short) => (&mut files[2], short),
         };
         let at = file.iter().position(|(known, _)| known == short);
         let vector = at.map(|at| file.remove(at).1);
@@ -305,8 +410,10 @@ fn garbage_never_panics() {
         if seed % 2 == 0 && bytes.len() >= super::HEADER_BYTES {
             let length = bytes.len() as u16;
             bytes[..2].copy_from_slice(&length.to_le_bytes());
-            bytes[2] = [1, 2, 3, 4, 5, 0x81, 0x82, 0x83, 0x10, 0x11, 0x13, 0x14, 0x16, 0x18, 0x1e, 0x20, 0x21, 0x22]
-                [(random.next() % 18) as usize];
+            bytes[2] = [
+                1, 2, 3, 4, 5, 6, 0x81, 0x82, 0x83, 0x86, 0x10, 0x11, 0x13, 0x14, 0x16, 0x17, 0x18, 0x1e, 0x20, 0x21,
+                0x22, 0x40, 0x41, 0x42, 0x50, 0x51, 0x52, 0x53,
+            ][(random.next() % 28) as usize];
             bytes[3] %= 8;
         }
         read_any(&bytes, &format!("seed {seed}"));
@@ -380,6 +487,88 @@ fn requests_that_do_not_fit_are_refused_and_leave_nothing_behind() {
     encode::request(&mut bytes, &Envelope { id: 1, least: None, request }).unwrap();
     assert_eq!(bytes.len(), API_MESSAGE_BYTES_MAX);
     assert!(decode::request(&whole(&bytes)).is_ok());
+}
+
+#[test]
+fn what_is_said_on_a_feed_is_read_as_it_was_written() {
+    let mut bytes = Vec::new();
+    followers(&mut |name, said| {
+        bytes.clear();
+        write_follower(&mut bytes, &said);
+        assert_eq!(read_follower(&whole(&bytes)), Ok(said), "{name}");
+    });
+    announced(&mut |name, said| {
+        bytes.clear();
+        write_announced(&mut bytes, &said);
+        assert_eq!(read_announced(&whole(&bytes)), Ok(said), "{name}");
+    });
+}
+
+#[test]
+fn kinds_of_requests_and_answers_are_unknown_on_a_feed() {
+    for known in (0..=u8::MAX).filter(|known| !matches!(known, 0x40..=0x42 | 0x50..=0x53)) {
+        let raw = Raw { kind: known, detail: 0, id: 0, body: &[0; 64] };
+        assert_eq!(read_follower(&raw), Err(Malformed::Kind(known)));
+        assert_eq!(read_announced(&raw), Err(Malformed::Kind(known)));
+    }
+}
+
+#[test]
+fn more_tags_than_fit_one_announcement_are_everything() {
+    for (count, fits) in [(ANNOUNCED_TAGS_MAX, true), (ANNOUNCED_TAGS_MAX + 1, false), (100_000, false)] {
+        let mut bytes = Vec::new();
+        write_touched(&mut bytes, Sequence(1), Sequence(9), Some(0..count as u64));
+        match read_announced(&whole(&bytes)) {
+            Ok(Announced::Touched { touched: Touched::Tags(tags), .. }) if fits => {
+                assert!(tags.eq(0..count as u64), "{count} tags");
+            }
+            Ok(Announced::Touched { touched: Touched::Everything, .. }) if !fits => {}
+            other => panic!("{count} tags: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn announcements_lead_forward_and_leases_not_back() {
+    let mut bytes = Vec::new();
+    for (previous, sequence) in [(9, 9), (9, 8)] {
+        bytes.clear();
+        write_touched(&mut bytes, Sequence(previous), Sequence(sequence), Some([1]));
+        assert!(read_announced(&whole(&bytes)).is_err(), "{previous} to {sequence}");
+    }
+    let lease = |previous| Announced::Lease {
+        id: 1,
+        previous: Sequence(previous),
+        sequence: Sequence(8),
+        lease_ms: 1,
+        server_time_ms: 1,
+    };
+    for (previous, is_sound) in [(7, true), (8, true), (9, false)] {
+        bytes.clear();
+        write_announced(&mut bytes, &lease(previous));
+        assert_eq!(read_announced(&whole(&bytes)).is_ok(), is_sound, "{previous}");
+    }
+}
+
+#[test]
+fn facts_leave_out_pairs_that_give_nothing_and_have_a_bound() {
+    let nothing = PairFacts { covers: Covers::Everywhere, since: Sequence(1), scopes: mask(&[], false) };
+    let mut bytes = Vec::new();
+    encode_facts(&mut bytes, 7, &facts_head(None), [nothing, pairs()[1], nothing]).unwrap();
+    match decode::answer(&whole(&bytes)) {
+        Ok(Answer::Facts(facts)) => assert!(facts.pairs.eq([pairs()[1]])),
+        other => panic!("{other:?}"),
+    }
+    let wide = PairFacts { scopes: mask(&[0, 64, 128, 255], true), ..pairs()[1] };
+    bytes.clear();
+    encode_facts(&mut bytes, 7, &facts_head(Some(project())), vec![wide; 255]).unwrap();
+    assert!(bytes.len() <= MESSAGE_BYTES_MAX && decode::answer(&whole(&bytes)).is_ok());
+    bytes.clear();
+    assert!(encode_facts(&mut bytes, 7, &facts_head(None), vec![wide; 256]).is_err());
+    assert!(bytes.is_empty());
+    // A pair that names a project cannot cover a workspace.
+    encode_facts(&mut bytes, 7, &facts_head(None), [pairs()[0]]).unwrap();
+    assert!(decode::answer(&whole(&bytes)).is_err());
 }
 
 #[test]
@@ -503,7 +692,7 @@ fn a_message_gets_another_id_and_a_demand_without_being_read() {
         let bytes = written_request(&envelope);
         let mut out = b"before".to_vec();
         assert_eq!(encode::readdress(&mut out, &bytes, 99, Some(&revision())), bytes.len(), "{name}");
-        let is_question = bytes[2] <= kind::CATALOGUE;
+        let is_question = bytes[2] <= kind::QUESTION_LAST;
         let least = is_question.then(revision);
         assert_eq!(decode::request(&whole(&out[6..])), Ok(Envelope { id: 99, least, ..envelope }), "{name}");
     });
@@ -511,12 +700,12 @@ fn a_message_gets_another_id_and_a_demand_without_being_read() {
 }
 
 #[test]
-fn kinds_of_the_other_direction_and_announcements_are_unknown() {
-    for known in (0..=u8::MAX).filter(|kind| !matches!(kind & 0x7f, 1..=5) && !matches!(kind, 0x20..=0x22)) {
+fn kinds_of_the_other_direction_and_of_the_feed_are_unknown() {
+    for known in (0..=u8::MAX).filter(|kind| !matches!(kind & 0x7f, 1..=6) && !matches!(kind, 0x20..=0x22)) {
         let raw = Raw { kind: known, detail: 0, id: 1, body: &[0; 64] };
         assert_eq!(decode::request(&raw), Err(Malformed::Kind(known)));
     }
-    for known in [kind::INTROSPECT, kind::API, kind::ANNOUNCEMENT_FIRST, kind::ANNOUNCEMENT_LAST, 0x91] {
+    for known in [kind::INTROSPECT, kind::API, kind::FOLLOW, kind::ANNOUNCEMENT, kind::FEED_LAST, 0x91] {
         let raw = Raw { kind: known, detail: 0, id: 1, body: &[0; 64] };
         assert_eq!(decode::answer(&raw), Err(Malformed::Kind(known)));
     }
@@ -536,6 +725,9 @@ fn closed_lists_are_numbered_as_they_say() {
     assert_eq!(CloseCode::from_code(0x100), None);
     for code in ErrorCode::ALL {
         assert_eq!(ErrorCode::from_code(code as u8), Some(code));
+    }
+    for wait in Wait::ALL {
+        assert_eq!(Wait::parse(wait.as_str()), Some(wait));
     }
     for method in Method::ALL {
         assert_eq!(Method::parse(method.as_str()), Some(method));

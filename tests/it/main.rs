@@ -1,7 +1,7 @@
 //! Integration tests, one binary: what the rooms have to do together, said against a model.
 //!
 //! `model` says what every answer has to be; `properties` puts random lists of changes to it and to what is tested;
-//! `lessons` pins bugs that others shipped. What is tested stands behind `face::Room`: `plain` is the rule of the
+//! `lessons` pins bugs that others shipped, `touches` that what is kept in memory ends when it must. What is tested stands behind `face::Room`: `plain` is the rule of the
 //! domain over hash maps, `world` is the service. `tidy` reads the sources and keeps the rules of the house.
 
 mod caches;
@@ -10,6 +10,7 @@ mod face;
 mod hazards;
 mod lessons;
 mod model;
+mod near;
 mod plain;
 mod properties;
 mod protocol;
@@ -17,6 +18,7 @@ mod scribe;
 mod shrink;
 mod standards;
 mod tidy;
+mod touches;
 mod twin;
 mod workload;
 mod world;

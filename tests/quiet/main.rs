@@ -93,7 +93,8 @@ fn answering_allocates_nothing_whatever_the_answer() {
     let caller = almighty();
     let mut scratch = Scratch::default();
     let mut out: Vec<u8> = Vec::with_capacity(1 << 20);
-    let mut seen = [0u32; 6];
+    let mut seen = [0u32; 8];
+    let mut pairs = Vec::new();
     // The first round grows what is reused; the second is counted.
     for round in 0..2 {
         let counted = allocations(|| {
@@ -111,6 +112,10 @@ fn answering_allocates_nothing_whatever_the_answer() {
                         Decision::Denied(_) => 1,
                         Decision::Inactive(_) => 2,
                     }] += 1;
+                }
+                match service.facts(&pin, &caller, key, "1579", NOW, &mut pairs).expect("a verdict") {
+                    Ok(_) => seen[6] += 1,
+                    Err(_) => seen[7] += 1,
                 }
                 out.clear();
                 match service.introspect(&pin, &caller, key, None, NOW, &mut scratch).expect("a verdict") {
@@ -134,4 +139,38 @@ fn answering_allocates_nothing_whatever_the_answer() {
         assert!(round == 0 || counted == 0, "{counted} allocations in 1,000 questions");
     }
     assert!(seen.iter().all(|count| *count > 0), "every kind of answer was given: {seen:?}");
+}
+
+#[test]
+fn a_hit_in_the_near_cache_allocates_nothing_whatever_the_answer() {
+    use tokenscope::client::Decision as Told;
+    use tokenscope::client::near::Standalone;
+    use tokenscope::domain::access::{ClientKind, Covers, MemberFacts, PairFacts, PlaceFacts, PolicyFacts};
+    use tokenscope::domain::{ScopeMask, ScopePosition, Sequence};
+
+    let near = Standalone::new(1_024, &["tasks:read", "tasks:write"]);
+    let member = MemberFacts { live: true, added: Sequence(1), removed: Sequence::ZERO };
+    let place = PlaceFacts { workspace: member, project: None, policy: PolicyFacts::NEW, client: ClientKind::App };
+    let mut scopes = ScopeMask::EMPTY;
+    scopes.insert(ScopePosition::new(0));
+    let pairs = [PairFacts { covers: Covers::Workspace, since: Sequence(2), scopes }];
+    let tokens: Vec<String> = (0..100).map(|number| format!("tks_{number}")).collect();
+    tokens.iter().for_each(|token| near.keep(token.into(), "1579", place, &pairs));
+    let mut seen = [0u32; 3];
+    // This thread's first look makes its place among the readers; the second round is counted.
+    for round in 0..2 {
+        let counted = allocations(|| {
+            for token in &tokens {
+                for (scope, place) in [("tasks:read", "1579"), ("tasks:write", "1579"), ("tasks:read", "1592")] {
+                    seen[match near.held(token, scope, place) {
+                        Some(Told::Allowed) => 0,
+                        Some(_) => 1,
+                        None => 2,
+                    }] += 1;
+                }
+            }
+        });
+        assert!(round == 0 || counted == 0, "{counted} allocations in 300 questions");
+    }
+    assert!(seen.iter().all(|count| *count == 200), "every kind of answer was given: {seen:?}");
 }

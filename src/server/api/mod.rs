@@ -11,6 +11,7 @@
 //! 500 outcome_unknown   503 busy, unavailable, behind, not_ready: ask again, no verdict
 //! ```
 //!
+//! Every change takes `?wait=applied` (the default), `durable` or `fenced`: what its answer waits for.
 //! Unknown query parameters and unknown fields are refused: `?dryrun=true` must not revoke anything.
 //! Reports that walk all tokens run beside the answering threads, at most [`WALKS_MAX`] at once.
 //! Questions asked here are counted at the HTTPS door, whichever door carried them.
@@ -37,8 +38,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use super::Shared;
 use super::stats::RefusedFor;
+use super::{Shared, Wait, fence};
 use crate::domain::Timestamp;
 use crate::service::Refusal;
 use crate::service::Service;
@@ -216,7 +217,10 @@ async fn call(
         Call::RiskClient | Call::RiskGrant | Call::RiskToken | Call::RiskPreview => {
             desk.risk(route.call, &query, parts.first().map_or("", String::as_str), body).await
         }
-        _ => desk.change(change_request(route.call, parts.first().map_or("", String::as_str), body, now)?).await,
+        _ => {
+            let wait = query.wait()?;
+            desk.change(change_request(route.call, parts.first().map_or("", String::as_str), body, now)?, wait).await
+        }
     }
 }
 
@@ -283,16 +287,18 @@ struct Desk<'d> {
 }
 
 impl Desk<'_> {
-    async fn change(&self, request: ChangeRequest) -> Result<Vec<u8>, Problem> {
+    async fn change(&self, request: ChangeRequest, wait: Wait) -> Result<Vec<u8>, Problem> {
         let done = self.shared.service.change(self.caller, request, self.now).await?;
         self.shared.stats.https.changes.fetch_add(1, Relaxed);
+        fence::settle(self.shared, done.revision.sequence, wait).await;
         Ok(text(rows::done(&done)))
     }
 
     async fn revoke(&self, query: &Query, body: &[u8]) -> Result<Vec<u8>, Problem> {
         let target = json::body::<selectors::RevokeBody>(body)?.target()?;
+        let wait = query.wait()?;
         match query.one("dry_run") {
-            None | Some("false") => self.change(ChangeRequest::Revoke(target)).await,
+            None | Some("false") => self.change(ChangeRequest::Revoke(target), wait).await,
             Some("true") => {
                 self.walk(move |service, caller, now| Ok(rows::toll(&service.toll(caller, &target, now)?))).await
             }
@@ -421,6 +427,12 @@ impl Query {
         let Some(text) = self.one("limit") else { return Ok(ROWS_DEFAULT) };
         let limit = text.parse().ok().filter(|limit| (1..=ROWS_MAX).contains(limit));
         limit.ok_or_else(|| Problem::invalid(format!("limit: a number from 1 to {ROWS_MAX}")))
+    }
+
+    /// What the answer to a change waits for.
+    fn wait(&self) -> Result<Wait, Problem> {
+        let Some(text) = self.one("wait") else { return Ok(Wait::default()) };
+        Wait::parse(text).ok_or_else(|| Problem::invalid("wait: applied, durable or fenced"))
     }
 
     /// Whose rows: exactly one of subject, client, grant.

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::routes::{ROUTES, Route, parameters};
 use super::schemas::{Field, Kind, SCHEMAS, Schema};
+use crate::server::Wait;
 
 static DOCUMENT: LazyLock<Vec<u8>> = LazyLock::new(|| build().to_string().into_bytes());
 
@@ -74,6 +75,10 @@ fn operation(route: &Route) -> Value {
         let schema = match *name {
             "limit" => {
                 json!({ "type": "integer", "minimum": 1, "maximum": super::ROWS_MAX, "default": super::ROWS_DEFAULT })
+            }
+            "wait" => {
+                let words = Wait::ALL.map(Wait::as_str);
+                json!({ "type": "string", "enum": words, "default": Wait::default().as_str() })
             }
             "dry_run" => json!({ "type": "boolean", "default": false }),
             _ => json!({ "type": "string" }),

@@ -304,6 +304,8 @@ fn a_query_takes_only_what_its_route_knows_and_each_only_once() {
     {
         assert_eq!(Query::parse(text, &["limit"]).unwrap().limit().ok(), expected, "{text}");
     }
+    let wait = |text: &str| Query::parse(text, &["wait"]).unwrap().wait().ok();
+    assert_eq!((wait(""), wait("wait=fenced"), wait("wait=soon")), (Some(Wait::Applied), Some(Wait::Fenced), None));
     let whose = |text: &str| Query::parse(text, &["subject", "client", "grant"]).unwrap().list_of().ok();
     assert_eq!(whose("subject=u1"), Some(ListOf::Subject("u1".into())));
     assert_eq!(whose("subject=u1&client=c"), None);

@@ -8,6 +8,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::domain::mint::TokenPrefix;
+use crate::server::Wait;
 use crate::server::api::introspection::DETAIL_TYPE;
 use crate::server::credentials::Callers;
 use crate::service::report::ScopeRow;
@@ -27,6 +28,8 @@ pub struct OauthSettings {
     pub base_document: Option<Map<String, Value>>,
     /// Whether TLS asks for client certificates, so that `tls_client_auth` can work.
     pub client_certificates: bool,
+    /// What the 200 of a revocation by RFC 7009 waits for. The RFC knows no way to say so in the request.
+    pub revocation_wait: Wait,
 }
 
 impl OauthSettings {

@@ -10,7 +10,8 @@
 //! | `tokenscope_least_revision` | the answer must know at least this revision, else 503 |
 //!
 //! Which way it falls: no verdict is 503 with `Retry-After`, never active and never inactive (TS-05). A revocation is
-//! answered 200 only when it is durable and visible (TS-06, R7009-10).
+//! answered 200 only when it is durable and visible (TS-06, R7009-10); with the setting `revocation_wait` also only when no
+//! near-cache holds the token any more.
 //!
 //! **Decided (R7009-04):** an OAuth client that presents somebody else's token to `/revoke` is refused aloud, with 400
 //! `invalid_request`, as section 2.1 says and as the strictest peers do; the token stays alive. A 200 would tell the
@@ -25,6 +26,7 @@ use super::form::{Form, FormError};
 use crate::domain::mint::{Plausibility, digest_and_wipe};
 use crate::domain::{Denial, Inactive, Place, Revision, Timestamp, TokenDigest, TokenKey};
 use crate::server::api::introspection::{self, Shown, ShownDecision, token_type};
+use crate::server::fence;
 use crate::server::stats::RefusedFor;
 use crate::service::caller::{Caller, RevokeRight};
 use crate::service::request::{ChangeError, ChangeRequest, RevokeTarget};
@@ -250,7 +252,8 @@ pub(super) async fn revoke(desk: &Desk, caller: &Caller, mut form: Form, now: Ti
     let Ok(digest) = desk.digest(token) else { return answer::empty(StatusCode::OK) };
     let request = ChangeRequest::Revoke(RevokeTarget::Token(digest));
     match desk.shared.service.change(caller, request, now).await {
-        Ok(_) => {
+        Ok(done) => {
+            fence::settle(&desk.shared, done.revision.sequence, desk.settings.revocation_wait).await;
             stats.changes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             answer::empty(StatusCode::OK)
         }

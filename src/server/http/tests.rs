@@ -67,6 +67,7 @@ fn settings() -> OauthSettings {
         realm: "tokenscope".into(),
         base_document: None,
         client_certificates: true,
+        revocation_wait: crate::server::Wait::Applied,
     }
 }
 

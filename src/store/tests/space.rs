@@ -57,7 +57,8 @@ fn the_last_of_the_disk_is_kept_for_changes_that_take_rights_away() {
     let (listed, space) = (journal.0.clone(), journal.1.clone());
     let (_index, writer) = index::new();
     let limits = Limits { reserve_bytes: 1_000, ..Limits::default() };
-    let (committer, control) = start(writer, Box::new(journal), limits);
+    let feed = crate::testing::feed_over(&journal);
+    let (committer, control) = start(writer, Box::new(journal), feed, limits);
     let (by, now) = (CallerId::parse("test").unwrap(), Timestamp::from_raw(1_700_000_000));
     let (gives, takes) = (0, 1);
     let mut number = 0;

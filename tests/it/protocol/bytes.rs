@@ -5,24 +5,34 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream};
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokenscope::server::Phase;
 use tokenscope::server::quic_limits::QuicOptions;
 use tokenscope::server::tunnel::Tunnel;
-use tokenscope::wire::message::{Answer, Envelope, ErrorCode, Hello, Request, Revocation};
-use tokenscope::wire::{ALPN, CloseCode, STREAM_REQUESTS, Split, decode, encode};
+use tokenscope::wire::message::{Answer, Envelope, ErrorCode, Hello, Request, Revocation, Wait};
+use tokenscope::wire::{ALPN, CloseCode, Raw, STREAM_REQUESTS, Split, decode, encode};
 
 use super::rig::{Identity, Rig, TOKEN};
 
 /// A connection made by hand.
-struct ByHand {
+pub struct ByHand {
     _endpoint: Endpoint,
-    connection: Connection,
+    pub connection: Connection,
 }
 
 async fn connect(rig: &Rig, identity: Option<&Identity>, alpn: &[u8]) -> Result<ByHand, ConnectionError> {
+    connect_with(rig, identity, alpn, TransportConfig::default()).await
+}
+
+/// A connection with settings of its own.
+pub async fn connect_with(
+    rig: &Rig,
+    identity: Option<&Identity>,
+    alpn: &[u8],
+    transport: TransportConfig,
+) -> Result<ByHand, ConnectionError> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(rig.ca.pem.as_bytes()).unwrap()).unwrap();
     let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -37,62 +47,73 @@ async fn connect(rig: &Rig, identity: Option<&Identity>, alpn: &[u8]) -> Result<
         }
     };
     tls.alpn_protocols = vec![alpn.to_vec()];
-    let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
+    config.transport_config(Arc::new(transport));
     let endpoint = Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let connection = endpoint.connect_with(config, rig.address, "localhost").unwrap().await?;
     Ok(ByHand { _endpoint: endpoint, connection })
 }
 
-async fn known(rig: &Rig) -> ByHand {
+pub async fn known(rig: &Rig) -> ByHand {
     connect(rig, Some(&rig.ca.issue("everything.test")), ALPN).await.unwrap()
 }
 
 impl ByHand {
-    async fn closed_with(&self) -> Option<CloseCode> {
+    pub async fn closed_with(&self) -> Option<CloseCode> {
         match self.connection.closed().await {
             ConnectionError::ApplicationClosed(close) => CloseCode::from_code(close.error_code.into_inner()),
             other => panic!("{other}"),
         }
     }
 
-    async fn stream(&self) -> Stream {
+    pub async fn stream(&self) -> Stream {
+        self.stream_of(STREAM_REQUESTS).await
+    }
+
+    /// A stream of this type.
+    pub async fn stream_of(&self, kind: u8) -> Stream {
         let (mut send, receive) = self.connection.open_bi().await.unwrap();
-        send.write_all(&[STREAM_REQUESTS]).await.unwrap();
+        send.write_all(&[kind]).await.unwrap();
         Stream { send, receive, input: Vec::new() }
     }
 }
 
-struct Stream {
-    send: SendStream,
+pub struct Stream {
+    pub send: SendStream,
     receive: RecvStream,
     input: Vec<u8>,
 }
 
 impl Stream {
-    async fn say(&mut self, bytes: &[u8]) {
+    pub async fn say(&mut self, bytes: &[u8]) {
         self.send.write_all(bytes).await.unwrap();
     }
 
     /// The next answer, given to `look`.
-    async fn hear<T>(&mut self, look: impl FnOnce(u32, Answer<'_>) -> T) -> T {
+    pub async fn hear<T>(&mut self, look: impl FnOnce(u32, Answer<'_>) -> T) -> T {
+        self.hear_raw(|raw| look(raw.id, decode::answer(raw).unwrap())).await.expect("the stream goes on")
+    }
+
+    /// The next message, given to `look`; `None` at the end of the stream.
+    pub async fn hear_raw<T>(&mut self, look: impl FnOnce(&Raw<'_>) -> T) -> Option<T> {
         loop {
             if let Ok(Split::Whole(raw, length)) = decode::split(&self.input) {
-                let seen = look(raw.id, decode::answer(&raw).unwrap());
+                let seen = look(&raw);
                 self.input.drain(..length);
-                return seen;
+                return Some(seen);
             }
             let mut buffer = [0; 4096];
-            let bytes = self.receive.read(&mut buffer).await.unwrap().expect("the stream goes on");
+            let bytes = self.receive.read(&mut buffer).await.unwrap()?;
             self.input.extend_from_slice(&buffer[..bytes]);
         }
     }
 
-    async fn greeted(mut self) -> Self {
-        self.hear(|id, answer| assert!(id == 0 && matches!(answer, Answer::Hello(Hello { minor: 0, .. })))).await;
+    pub async fn greeted(mut self) -> Self {
+        self.hear(|id, answer| assert!(id == 0 && matches!(answer, Answer::Hello(Hello { minor: 1, .. })))).await;
         self
     }
 
-    async fn hears_error(&mut self, expected_id: u32, expected: ErrorCode) {
+    pub async fn hears_error(&mut self, expected_id: u32, expected: ErrorCode) {
         self.hear(|id, answer| match answer {
             Answer::Error { code, .. } => assert_eq!((id, code), (expected_id, expected)),
             other => panic!("{other:?}"),
@@ -226,7 +247,7 @@ async fn more_changes_than_there_is_room_for_are_busy_and_hold_no_question_up() 
     let mut stream = by_hand.stream().await.greeted().await;
     let mut bytes = Vec::new();
     for id in 0..20 {
-        let request = Request::Revoke(Revocation::Digest(tokenscope::client::digest("some token")));
+        let request = Request::Revoke(Revocation::Digest(tokenscope::client::digest("some token")), Wait::Applied);
         encode::request(&mut bytes, &Envelope { id, least: None, request }).unwrap();
     }
     bytes.extend(introspect(99));

@@ -3,7 +3,8 @@
 mod bytes;
 mod certificates;
 mod fakes;
-mod rig;
+mod follow;
+pub mod rig;
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;

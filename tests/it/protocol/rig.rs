@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -11,8 +12,10 @@ use tokenscope::client::{Client, Options};
 use tokenscope::clock::Clock;
 use tokenscope::domain::mint::TokenPrefix;
 use tokenscope::domain::{
-    Audience, CallerId, ClientId, Epoch, Expiry, GrantId, Pepper, Place, Reach, SubjectId, Timestamp, TokenTimes,
+    Audience, CallerId, ClientId, Epoch, Expiry, GrantId, Pepper, Place, Reach, Sequence, SubjectId, Timestamp,
+    TokenTimes,
 };
+use tokenscope::feed::{Feed, Options as FeedOptions};
 use tokenscope::journal::{Options as JournalOptions, RedbJournal};
 use tokenscope::server::credentials::{Callers, CredentialsOf};
 use tokenscope::server::quic::QuicDoor;
@@ -126,10 +129,19 @@ pub fn times() -> TokenTimes {
     TokenTimes { issued: NOW, not_before: NOW, expiry: Expiry::At(NOW.plus(3_600)) }
 }
 
-fn service(folder: &Path, epoch: Epoch) -> (Service, Control) {
+/// A server's start: each of its feeds has another incarnation.
+fn seed() -> [u8; 24] {
+    static STARTS: AtomicU64 = AtomicU64::new(0);
+    let mut seed = [5; 24];
+    seed[16..].copy_from_slice(&STARTS.fetch_add(1, Relaxed).to_le_bytes());
+    seed
+}
+
+fn service(folder: &Path, epoch: Epoch, lease: Duration) -> (Service, Control) {
     let journal = RedbJournal::create(&folder.join("journal"), &[7; 32], epoch, JournalOptions::default()).unwrap();
     let (index, writer) = tokenscope::index::new();
-    let (committer, control) = tokenscope::store::start(writer, Box::new(journal), Limits::default());
+    let feed = Feed::new(&FeedOptions { lease, ..FeedOptions::new(epoch, Sequence::ZERO, seed()) });
+    let (committer, control) = tokenscope::store::start(writer, Box::new(journal), feed, Limits::default());
     let options = ServiceOptions {
         default_audience: vec![Audience::parse("api").unwrap()],
         prefix: TokenPrefix::parse("tks").unwrap(),
@@ -150,9 +162,14 @@ impl Rig {
 
     /// A server under this certificate authority.
     pub async fn start_under(options: QuicOptions, tunnel: Tunnel, ca: Arc<Ca>) -> Self {
+        Self::start_leasing(Duration::from_secs(60), options, tunnel, ca).await
+    }
+
+    /// A server whose followers have leases of this length.
+    pub async fn start_leasing(lease: Duration, options: QuicOptions, tunnel: Tunnel, ca: Arc<Ca>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let epoch = Epoch(0x0000_0068_0000_0001);
-        let (service, control) = service(folder.path(), epoch);
+        let (service, control) = service(folder.path(), epoch, lease);
         let shared = Shared {
             service,
             callers: Arc::new(ArcSwap::from_pointee(Callers::new(callers()))),

@@ -6,7 +6,7 @@ use super::assert_none;
 use super::source::{Source, read, sources, words};
 
 /// The rooms from the ground up, as in `src/lib.rs`, and the rooms each may use: rooms above it in this list.
-const ROOMS: [(&str, &[&str]); 24] = [
+const ROOMS: [(&str, &[&str]); 25] = [
     // Ground floor: values, and what touches the machine.
     ("domain", &[]),
     ("clock", &["domain"]),
@@ -19,12 +19,13 @@ const ROOMS: [(&str, &[&str]); 24] = [
     ("journal", &["domain", "disk"]),
     ("snapshot", &["domain", "disk"]),
     ("wire", &["domain"]),
+    ("feed", &["domain"]),
     // Second and third floor.
-    ("store", &["domain", "disk", "tally", "index", "journal", "snapshot"]),
-    ("service", &["domain", "index", "store"]),
+    ("store", &["domain", "disk", "tally", "index", "journal", "snapshot", "feed"]),
+    ("service", &["domain", "index", "feed", "store"]),
     // Fourth floor: both sides of the door; they do not know each other.
     ("client", &["domain", "wire"]),
-    ("server", &["domain", "clock", "tally", "wire", "service"]),
+    ("server", &["domain", "clock", "tally", "wire", "feed", "service"]),
     // What goes in from files.
     ("import", &["domain", "service"]),
     ("samples", &["domain", "service", "import"]),
@@ -35,7 +36,7 @@ const ROOMS: [(&str, &[&str]); 24] = [
     (
         "daemon",
         &[
-            "domain", "clock", "disk", "secrets", "index", "journal", "snapshot", "store", "service", "server",
+            "domain", "clock", "disk", "secrets", "index", "journal", "snapshot", "feed", "store", "service", "server",
             "import", "metrics", "admin", "config",
         ],
     ),
@@ -52,8 +53,8 @@ const ROOMS: [(&str, &[&str]); 24] = [
     (
         "testing",
         &[
-            "domain", "clock", "disk", "index", "journal", "snapshot", "wire", "store", "service", "server", "import",
-            "config",
+            "domain", "clock", "disk", "index", "journal", "feed", "snapshot", "wire", "store", "service", "server",
+            "import", "config",
         ],
     ),
 ];
@@ -65,13 +66,14 @@ const AGAINST_THE_ORDER: [(&str, &str, &str); 2] = [
 ];
 
 /// Crates of others that not every room may name, with the rooms that do.
-const CRATES: [(&str, &[&str]); 32] = [
-    ("arc_swap", &["daemon", "server", "testing"]),
+const CRATES: [(&str, &[&str]); 35] = [
+    ("arc_swap", &["client", "daemon", "server", "testing"]),
     ("clap", &["cli", "demo", "dev"]),
     ("clap_complete", &["cli"]),
     ("crc32fast", &["domain"]),
     ("crossbeam_epoch", &["index"]),
     ("dashmap", &["server"]),
+    ("http", &["client"]),
     ("http_body_util", &["admin", "server"]),
     ("hyper", &["admin", "server"]),
     ("hyper_util", &["admin", "server"]),
@@ -84,17 +86,19 @@ const CRATES: [(&str, &[&str]); 32] = [
     ("rcgen", &["certs"]),
     ("redb", &["journal"]),
     ("rkyv", &["snapshot"]),
-    ("rustix", &["clock", "daemon", "demo", "disk", "index"]),
+    ("rustix", &["client", "clock", "daemon", "demo", "disk", "index"]),
     ("rustls", &["certs", "cli", "client", "config", "daemon", "server"]),
     ("serde", &["cli", "config", "dev", "import", "server"]),
     ("serde_json", &["cli", "demo", "dev", "import", "server", "testing"]),
-    ("siphasher", &["domain"]),
+    ("siphasher", &["domain", "feed"]),
     ("socket2", &["server"]),
     ("subtle", &["journal", "server", "snapshot"]),
-    // `store` for the receipts alone, which can be awaited; nothing below the doors has a runtime.
-    ("tokio", &["admin", "cli", "client", "daemon", "server", "store", "testing"]),
+    // `store` for the receipts and `feed` for its stirring, which can be awaited; nothing below the doors has a runtime.
+    ("tokio", &["admin", "cli", "client", "daemon", "feed", "server", "store", "testing"]),
     ("tokio_rustls", &["server"]),
     ("toml", &["config"]),
+    ("tower_layer", &["client"]),
+    ("tower_service", &["client"]),
     ("tracing", &["admin", "daemon", "server"]),
     ("tracing_subscriber", &["config", "daemon"]),
     // Error enums and the ring of cryptography are welcome everywhere; `zeroize` wherever there is a secret.

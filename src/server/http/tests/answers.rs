@@ -216,6 +216,13 @@ async fn a_client_revokes_its_own_tokens_and_no_others() {
     }
     // R7009-07: off by default.
     assert!(active(&sibling).await);
+    // What is fenced waits for nobody where nobody follows; what the wait is called is checked before anything is done.
+    let other = world.grant("app", access(READ_A_WRITE_B)).await;
+    let selector = json!({ "grant": other }).to_string();
+    for (wait, status) in [("soon", 400), ("fenced", 200), ("durable", 200)] {
+        let got = world.api("root", "POST", &format!("/v1/revocations?wait={wait}"), &selector).await;
+        assert_eq!(got.status, status, "{wait}: {}", got.body);
+    }
     // R7009-10: never 200 "for later".
     world.journal_fails.store(true, Relaxed);
     let got = world.form("app", "/revoke", &format!("token={sibling}")).await;

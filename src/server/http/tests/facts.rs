@@ -9,6 +9,7 @@ use crate::index;
 use crate::journal::{ChainHash, Head, Journal, JournalError};
 use crate::service::Options;
 use crate::store::{Limits, start};
+use crate::testing::feed_over;
 
 /// A journal that counts.
 struct Counting {
@@ -59,7 +60,8 @@ pub(super) fn service() -> (Service, Arc<AtomicBool>) {
     let fails = Arc::new(AtomicBool::new(false));
     let head = Head { epoch: Epoch(7), last: Sequence::ZERO, chain: ChainHash([0; 32]), discarded: Sequence::ZERO };
     let journal = Counting { head, fails: fails.clone() };
-    let (committer, control) = start(writer, Box::new(journal), Limits::default());
+    let feed = feed_over(&journal);
+    let (committer, control) = start(writer, Box::new(journal), feed, Limits::default());
     #[expect(clippy::mem_forget, reason = "the writer's thread lives as long as the test's process")]
     std::mem::forget(control);
     let options =

@@ -1,0 +1,36 @@
+//! Whoever answers "may this token do this here?": the client, the near-cache, or a fake in somebody's tests.
+
+use std::future::Future;
+
+use super::answer::{Decision, Error, Token};
+use super::{Client, NearCache};
+
+/// Somebody who decides. Code that takes one can be tested with [`super::Fake`].
+pub trait Checks: Clone + Send + Sync + 'static {
+    /// May this token do `scope` at `place`?
+    ///
+    /// # Errors
+    /// No verdict: neither yes nor no, so it lets nobody in.
+    fn check(&self, token: Token, scope: &str, place: &str) -> impl Future<Output = Result<Decision, Error>> + Send;
+
+    /// The answer, if it is at hand without waiting.
+    fn held(&self, _token: Token, _scope: &str, _place: &str) -> Option<Decision> {
+        None
+    }
+}
+
+impl Checks for Client {
+    fn check(&self, token: Token, scope: &str, place: &str) -> impl Future<Output = Result<Decision, Error>> + Send {
+        Client::check(self, token, scope, place)
+    }
+}
+
+impl Checks for NearCache {
+    fn check(&self, token: Token, scope: &str, place: &str) -> impl Future<Output = Result<Decision, Error>> + Send {
+        NearCache::check(self, token, scope, place)
+    }
+
+    fn held(&self, token: Token, scope: &str, place: &str) -> Option<Decision> {
+        NearCache::held(self, token, scope, place)
+    }
+}
