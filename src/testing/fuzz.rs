@@ -13,14 +13,14 @@ mod rig;
 mod network;
 
 pub use files::{config_toml, import_lines, index_sections, journal_entry, snapshot_resealed, snapshot_sealed};
-pub use network::{api_json, credentials, introspect_form, names, token, wire_answer, wire_request};
+pub use network::{api_json, credentials, introspect_form, names, token, wire_answer, wire_feed, wire_request};
 
 /// A target: its name, which is also its folder's, and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, by name. A fuzz target calls its body by name instead, so that it is built with that parser alone: what
 /// a program has been through is counted after each run, and most of the time would go into counting the others.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     ("api_json", api_json),
     ("config_toml", config_toml),
     ("credentials", credentials),
@@ -33,5 +33,6 @@ pub const TARGETS: [Target; 13] = [
     ("snapshot_sealed", snapshot_sealed),
     ("token", token),
     ("wire_answer", wire_answer),
+    ("wire_feed", wire_feed),
     ("wire_request", wire_request),
 ];

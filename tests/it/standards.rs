@@ -228,6 +228,7 @@ async fn an_answer_about_a_token_is_json_that_nobody_keeps() {
         realm: "tokenscope".into(),
         base_document: None,
         client_certificates: true,
+        revocation_wait: tokenscope::server::Wait::Applied,
     };
     let face = Face::new(shared, settings);
     // `tests:secret`.

@@ -10,7 +10,7 @@ use crate::domain::{
 };
 use crate::server::api;
 use crate::wire::message::kind;
-use crate::wire::{Answer, Raw, Request, Split, decode, encode};
+use crate::wire::{Answer, Raw, Request, Split, decode, encode, follow};
 
 /// Cuts `data` into messages as a stream does, and gives each to `read`, with the bytes it was cut from.
 fn messages(data: &[u8], read: impl Fn(&Raw<'_>, &[u8])) {
@@ -41,7 +41,8 @@ pub fn wire_request(data: &[u8]) {
         match envelope.request {
             Request::Introspect { digest: read, .. }
             | Request::CheckNumbers { digest: read, .. }
-            | Request::CheckNames { digest: read, .. } => {
+            | Request::CheckNames { digest: read, .. }
+            | Request::Facts { digest: read, .. } => {
                 assert_eq!(digest.as_ref(), Some(read.as_bytes()), "the digest that is looked up ahead");
             }
             Request::Register(registration) => {
@@ -78,7 +79,25 @@ pub fn wire_answer(data: &[u8]) {
         let mut written = Vec::new();
         encode::answer(&mut written, raw.id, &answer).expect("what was read can be written");
         assert_eq!(written, message, "an answer has one spelling");
-        assert!(!(kind::ANNOUNCEMENT_FIRST..=kind::ANNOUNCEMENT_LAST).contains(&raw.kind), "nobody announces yet");
+        assert!(!(kind::FOLLOW..=kind::FEED_LAST).contains(&raw.kind), "a feed has a stream of its own");
+    });
+}
+
+/// What stands on a feed's stream, either way: what can be read has exactly these bytes.
+///
+/// # Panics
+/// It has found something.
+pub fn wire_feed(data: &[u8]) {
+    messages(data, |raw, message| {
+        let mut written = Vec::new();
+        if let Ok(said) = follow::read_follower(raw) {
+            follow::write_follower(&mut written, &said);
+        } else if let Ok(said) = follow::read_announced(raw) {
+            follow::write_announced(&mut written, &said);
+        } else {
+            return;
+        }
+        assert_eq!(written, message, "a message of a feed has one spelling");
     });
 }
 

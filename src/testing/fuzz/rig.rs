@@ -95,6 +95,7 @@ pub(super) fn rig() -> &'static Rig {
             realm: "tokenscope".into(),
             base_document: None,
             client_certificates: true,
+            revocation_wait: crate::server::Wait::Applied,
         };
         let face = Face::new(shared.clone(), settings);
         Rig { runtime, face, shared, _control: control }
