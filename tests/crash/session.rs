@@ -210,7 +210,8 @@ impl Session {
     ) -> Self {
         let now = NOW.max(opened.clock_floor);
         let index = opened.index.clone();
-        let (committer, control) = store::start(opened.writer, opened.journal, Limits::default());
+        let feed = tokenscope::testing::feed_over(&*opened.journal);
+        let (committer, control) = store::start(opened.writer, opened.journal, feed, Limits::default());
         let checkpoints = Checkpoints::new(dir.clone(), keys(), index.clone(), &control, 2);
         Self { disk: disk.clone(), dir, index, committer, control, checkpoints, watch, now, living }
     }
