@@ -6,7 +6,8 @@
 //! nothing acknowledged is lost, no revoked token lives, nothing is there that was not asked for, and it does not refuse
 //! to open. Every third time it is then used, cut once more (perhaps while it opens), and opened twice again.
 //!
-//! Short form: `cargo test --test crash`. Longer, and repeating a failure by the seed it printed:
+//! Short form: `cargo test --test crash`. Longer (with optimisation two processors make some thousand cuts a second), and
+//! repeating a failure by the seed it printed:
 //!
 //! ```text
 //! TOKENSCOPE_CUTS=100000  cargo test --release --test crash random -- --nocapture     that many cuts of random scripts

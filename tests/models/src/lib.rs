@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! cargo test --release --manifest-path tests/models/Cargo.toml                    all of it, about a minute
-//! TOKENSCOPE_SCHEDULES=1000000 cargo test ... random_schedules -- --nocapture      more random schedules
-//! LOOM_MAX_PREEMPTIONS=3       cargo test ... every_schedule -- --nocapture        more preemptions a schedule
+//! TOKENSCOPE_SCHEDULES=1000000 cargo test ... random_schedules_show -- --nocapture    more random schedules (100,000)
+//! LOOM_MAX_PREEMPTIONS=3       cargo test ... every_schedule_shows -- --nocapture     more preemptions a schedule (2)
 //! ```
 //!
 //! What runs is the real code of `src/index/tokens.rs`, all of it: `build.rs` takes its text and exchanges the atomics, the

@@ -24,6 +24,9 @@ macro_rules! protocol {
 
 include!(concat!(env!("OUT_DIR"), "/list.rs"));
 
+/// Its name, its short scripts, its long one.
+type Mutant = (&'static str, &'static [crate::Script], fn());
+
 macro_rules! mutant {
     ($name:ident) => {
         (stringify!($name), $name::SCRIPTS, $name::mixed)
@@ -32,7 +35,7 @@ macro_rules! mutant {
 
 /// The mutants that are wrong under sequential consistency too, with the scripts over each. (One more is, but needs three
 /// switches at three exact places; loom finds it.)
-const MUTANTS: [(&str, &[crate::Script], fn()); 7] = [
+const MUTANTS: [Mutant; 7] = [
     mutant!(version_raised_only_before_the_insert),
     mutant!(version_raised_only_after_the_insert),
     mutant!(removed_before_the_insert_on_a_move),
