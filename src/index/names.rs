@@ -5,12 +5,13 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crossbeam_epoch::Guard;
 
 use super::dense::Dense;
 use super::lookup::Lookup;
+use super::zeroed::Zeroed;
 
 /// Bytes of text in one chunk. No text is longer than a chunk.
 const CHUNK_BYTES: usize = 1 << 18;
@@ -19,19 +20,14 @@ const CHUNKS: usize = 1 << 14;
 /// The longest text, in bytes.
 pub(crate) const TEXT_BYTES_MAX: usize = 4_096;
 
-/// A chunk of text bytes, written by the one writer before the row that names them is published.
-struct Chunk(Box<[std::cell::UnsafeCell<u8>]>);
-
-// SAFETY: bytes are written only by the one writer, only beyond every published row; published bytes never change.
-unsafe impl Sync for Chunk {}
-
 /// A set of numbered texts.
 pub(crate) struct Names {
     /// One word a text: byte offset (48 bits) and length (16 bits).
     rows: Dense<1>,
-    chunks: Box<[OnceLock<Chunk>]>,
+    /// Bytes are written by the one writer, before the row that names them is published, and never change after.
+    chunks: Box<[OnceLock<Zeroed<AtomicU8>>]>,
     /// The next free byte; the writer's alone.
-    end: std::sync::atomic::AtomicU64,
+    end: AtomicU64,
     lookup: Lookup,
     hasher: RandomState,
 }
@@ -41,7 +37,7 @@ impl Names {
         Self {
             rows: Dense::new(),
             chunks: (0..CHUNKS).map(|_| OnceLock::new()).collect(),
-            end: std::sync::atomic::AtomicU64::new(0),
+            end: AtomicU64::new(0),
             lookup: Lookup::new(),
             hasher: RandomState::new(),
         }
@@ -62,8 +58,8 @@ impl Names {
         let row = self.rows.row(number)?[0].load(Ordering::Relaxed);
         let (offset, len) = ((row >> 16) as usize, (row & 0xffff) as usize);
         let chunk = self.chunks.get(offset / CHUNK_BYTES)?.get()?;
-        let bytes = chunk.0.get(offset % CHUNK_BYTES..offset % CHUNK_BYTES + len)?;
-        // SAFETY: the row is published, so these bytes are written and never change again.
+        let bytes = chunk.get(offset % CHUNK_BYTES..offset % CHUNK_BYTES + len)?;
+        // SAFETY: the row is published, so these bytes are written and never change again: plain bytes from now on.
         let bytes = unsafe { &*(std::ptr::from_ref(bytes) as *const [u8]) };
         // SAFETY: they came from a `str` that was copied whole, so they are UTF-8.
         Some(unsafe { std::str::from_utf8_unchecked(bytes) })
@@ -89,11 +85,9 @@ impl Names {
         if offset % CHUNK_BYTES + text.len() > CHUNK_BYTES {
             offset = offset.next_multiple_of(CHUNK_BYTES);
         }
-        let chunk = self.chunks[offset / CHUNK_BYTES]
-            .get_or_init(|| Chunk((0..CHUNK_BYTES).map(|_| std::cell::UnsafeCell::new(0)).collect()));
-        for (cell, byte) in chunk.0[offset % CHUNK_BYTES..].iter().zip(text.bytes()) {
-            // SAFETY: beyond every published row, so no reader has a reference to this byte; one writer.
-            unsafe { *cell.get() = byte };
+        let chunk = self.chunks[offset / CHUNK_BYTES].get_or_init(|| Zeroed::new(CHUNK_BYTES));
+        for (place, byte) in chunk[offset % CHUNK_BYTES..].iter().zip(text.bytes()) {
+            place.store(byte, Ordering::Relaxed);
         }
         self.end.store((offset + text.len()) as u64, Ordering::Relaxed);
         let row = self.rows.push([(offset as u64) << 16 | text.len() as u64]);

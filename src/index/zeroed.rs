@@ -6,7 +6,7 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU8, AtomicU64};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
@@ -28,6 +28,9 @@ pub(crate) unsafe trait Zero: Sync {}
 
 // SAFETY: a word; zero is one of its values.
 unsafe impl Zero for AtomicU64 {}
+
+// SAFETY: a byte; zero is one of its values.
+unsafe impl Zero for AtomicU8 {}
 
 /// An array that began as zeroes and begins with a cache line.
 pub(crate) struct Zeroed<T: Zero> {
