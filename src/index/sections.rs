@@ -287,12 +287,13 @@ fn load_tokens(tables: &Tables, words: Words<'_>) -> Result<(), LoadError> {
         if grant & !(1 << 31) == 0 {
             return Err(error("a token without a grant"));
         }
-        let facts = SlotFacts {
-            grant: grant & !(1 << 31),
-            revoked: grant >> 31 == 1,
-            times: SlotTimes::read(when, (life_used >> 16) as u16),
-            used: life_used as u16,
-        };
+        let life = (life_used >> 16) as u16;
+        let times = SlotTimes::read(when, life);
+        // Such as a lifetime of no seconds, or one that began before 1970: nobody can have written that.
+        if matches!(times, SlotTimes::Here(here) if !SlotTimes::fit(&here) || times.words() != (when, life)) {
+            return Err(error("a token with times that do not belong together"));
+        }
+        let facts = SlotFacts { grant: grant & !(1 << 31), revoked: grant >> 31 == 1, times, used: life_used as u16 };
         // Met twice if it was swept and registered again while the snapshot was written: the list tells which counts.
         if tables.tokens.find(&key, &guard).is_none() {
             tables.tokens.insert(&key, facts, &guard);

@@ -456,6 +456,18 @@ fn sections_that_lie_are_refused_or_read_as_nothing() {
     }
 }
 
+/// Found by the fuzz target `index_sections`: a token whose lifetime says "no minutes", or reaches back before 1970, was
+/// read into times that cannot be written again, and the loader panicked over them instead of refusing the section.
+#[test]
+fn lifetimes_that_nobody_can_have_written_are_refused() {
+    const TOKENS: u32 = 1;
+    let load = |when: u32, life: u32| Loader::new(0).section(TOKENS, [1, 2, 3, 4, 1, when, life << 16].into_iter());
+    assert_eq!(load(1_700_000_000, 60), Ok(()));
+    for (when, life) in [(1_700_000_000, 0x4000), (1_700_000_000, 0xc000), (5, 60), (0, 1), (86_400, 0xc002)] {
+        assert!(load(when, life).is_err(), "{when} {life:#x}");
+    }
+}
+
 fn told_loosely(index: &Index) -> usize {
     let pin = index.pin();
     let mut count = 0;
