@@ -52,12 +52,16 @@ impl Memory {
     /// The answer, if memory has it and may give it at `now`.
     #[inline]
     pub(super) fn look(&self, question: &Question<'_>, now: Moment) -> Option<Decision> {
-        let looked = match self.belief.licence(now) {
-            Some(licence) => self.look_under(&licence, question, now),
-            None => Err(Count::NoLease),
-        };
+        let looked = self.look_again(question, now);
         self.tallies.bump(looked.err().unwrap_or(Count::Hit));
         looked.ok()
+    }
+
+    /// The same for a question that was counted already; otherwise what stands in the way.
+    #[inline]
+    pub(super) fn look_again(&self, question: &Question<'_>, now: Moment) -> Result<Decision, Count> {
+        let licence = self.belief.licence(now).ok_or(Count::NoLease)?;
+        self.look_under(&licence, question, now)
     }
 
     /// The answer that held until at most `beyond` before `now`. Only for who asked for it by name, and only when no

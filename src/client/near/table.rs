@@ -138,7 +138,6 @@ impl Spot {
     pub(super) fn of(digest: &TokenDigest, place: &str) -> Self {
         let first = digest.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         let hash = mixed(place.as_bytes(), first);
-        #[expect(clippy::cast_possible_truncation, reason = "the upper half")]
         let print = (hash >> 32) as u32 | 1;
         Self { hash, print }
     }
