@@ -43,7 +43,7 @@ impl Memory {
     pub(super) fn new(capacity: usize, stamps: usize) -> Self {
         Self {
             belief: Belief::new(stamps),
-            tallies: Tallies::default(),
+            tallies: Tallies::new(),
             table: Table::new(capacity),
             scopes: Scopes::new(),
         }
@@ -94,8 +94,8 @@ impl Memory {
         if floor.is_some_and(|floor| !self.contains(licence, facts.sequence, floor)) {
             return Err(Count::Touched);
         }
-        let book = self.scopes.book();
-        let resolved = book.find(scope).filter(|_| licence.counts(book.generation)).ok_or(Count::OtherScope)?;
+        let resolved = self.scopes.find(scope).filter(|(generation, _)| licence.counts(*generation));
+        let (_, resolved) = resolved.ok_or(Count::OtherScope)?;
         if !stand_together(facts.sequence, resolved.sequence, licence.position()) {
             return Err(Count::OtherScope);
         }
