@@ -105,6 +105,7 @@ fn a_bad_value_is_refused_where_it_stands() {
         (server("admin_address = \"1.2.3.4:70000\""), ["5:17", "is not an IP address and a port"]),
         (server("drain_deadline = \"30\""), ["5:18", "`30` is not a duration"]),
         (server("drain_deadline = 30"), ["5:18", "expected a string"]),
+        (server("revocation_wait = \"soon\""), ["5:19", "`soon` is not applied, durable or fenced"]),
         (server("drain_deadline = \"2h\""), ["5:1", "server.drain_deadline: drain_wait is at most 5m"]),
         (server("token_prefix = \"Tks\""), ["5:16", "`Tks` is not a token prefix"]),
         (server("default_audience = [\"a b\"]"), ["5:20", "the audience has the byte 0x20 at offset 1"]),

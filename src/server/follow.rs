@@ -7,12 +7,14 @@
 //! Which way it falls: a follower that says what cannot be, or loses the right to ask, is told so and its stream ends;
 //! its lease is waited for. When the list of callers was replaced, it hears "start over" before anything else.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use quinn::{RecvStream, SendStream};
 use tokio::time::{Instant, sleep_until};
 
+use super::credentials::Callers;
 use super::session::{End, Input, Session};
 use super::stats::{FeedStats, RefusedFor};
 use crate::domain::Sequence;
@@ -98,18 +100,17 @@ impl Session {
             tags: Vec::new(),
         };
         let mut callers = self.shared.callers.load_full();
+        let mut may_ask = self.may_ask(&callers)?;
         let mut notices = self.notices.clone();
         let mut finished = false;
         let mut untold = false;
         let mut next_at = Instant::now();
         let mut half_since = None;
         loop {
-            if !std::sync::Arc::ptr_eq(&callers, &self.shared.callers.load()) {
+            if !Arc::ptr_eq(&callers, &self.shared.callers.load()) {
                 callers = self.shared.callers.load_full();
+                may_ask = self.may_ask(&callers)?;
             }
-            let caller = callers.by_certificate(&self.certificate);
-            let Some(caller) = caller else { return Err(End::unknown_caller()) };
-            let may_ask = caller.rights.ask.is_some();
             let refused = if !may_ask && following.follower.is_some() {
                 Err(Refused::forbidden(0))
             } else {
@@ -164,6 +165,12 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// Whether the caller has the right that following is for. Looked up when the list of callers was replaced.
+    fn may_ask(&self, callers: &Callers) -> Result<bool, End> {
+        let caller = callers.by_certificate(&self.certificate).ok_or_else(End::unknown_caller)?;
+        Ok(caller.rights.ask.is_some())
     }
 
     /// Takes the whole messages that have arrived.
