@@ -1,6 +1,6 @@
 //! What an answer from the near-cache costs, beside a signature verification and beside a sharded-lock map.
 //!
-//! `cargo bench --bench near` measures; with `--test` everything runs once, small, and no number means anything. Each row
+//! `cargo bench --bench near` measures with 10,000 tokens, `TOKENSCOPE_BENCH_TOKENS=100` with a hundred; with `--test` everything runs once, small, and no number means anything. Each row
 //! is the median of interleaved rounds in one process; only the ratios are worth quoting. See `benches/README.md`.
 
 use std::collections::HashMap;
@@ -47,7 +47,8 @@ struct Row {
 
 fn main() {
     let is_test = std::env::args().any(|argument| argument == "--test");
-    let (tokens, rounds, signatures) = if is_test { (64, 1, 4) } else { (10_000, 21, 400) };
+    let wished = std::env::var("TOKENSCOPE_BENCH_TOKENS").ok().and_then(|text| text.parse().ok());
+    let (tokens, rounds, signatures) = if is_test { (64, 1, 4) } else { (wished.unwrap_or(10_000), 21, 400) };
     // Strings as the server mints them, in an order that no prefetcher guesses.
     let mut strings: Vec<String> = (0..tokens).map(|i| format!("tks_{:042}", i * 7_919 + 1)).collect();
     strings.sort_by_key(|text| *TokenDigest::of(text.as_bytes()).as_bytes());

@@ -177,8 +177,8 @@ async fn story() -> Outcome<()> {
     visitor.finds("it may not write them", ("POST", tasks, maria), 403, r#"scope="tasks:write""#).await?;
     visitor.finds("nor read in a workspace it was not given", ("GET", elsewhere, maria), 403, "not given").await?;
     visitor.finds("without a token", ("GET", tasks, None), 401, "Bearer").await?;
-    visitor.finds("with a token nobody knows", ("GET", tasks, Some("made up")), 400, "invalid_request").await?;
-    visitor.finds("with another", ("GET", tasks, Some("made-up")), 401, "invalid_token").await?;
+    visitor.finds("with what cannot be a token", ("GET", tasks, Some("made up")), 400, "invalid_request").await?;
+    visitor.finds("with a token nobody knows", ("GET", tasks, Some("made-up")), 401, "invalid_token").await?;
 
     println!("\nFrom memory");
     let (token, before) = (Token::from(maria.unwrap_or_default()), cache.counters().hits);
@@ -197,7 +197,9 @@ async fn story() -> Outcome<()> {
     println!("\nThe workspace's admin blocks the app");
     let policy = "/v1/policies/1579/entries?wait=fenced";
     let blocked = changed(&admin, policy, br#"{"client":"time-tracker","entry":"block"}"#).await?;
-    println!("  fenced after {blocked:.1} ms");
+    println!(
+        "  fenced after {blocked:.1} ms (a server that has just started waits a lease for those it does not know)"
+    );
     visitor.finds("maria's app, the moment after", ("GET", tasks, maria), 403, "blocked the app").await?;
     visitor.finds("jonas' too", ("GET", tasks, jonas), 403, "blocked the app").await?;
     changed(&admin, policy, br#"{"client":"time-tracker","entry":"unblock"}"#).await?;

@@ -12,11 +12,6 @@ pub trait Checks: Clone + Send + Sync + 'static {
     /// # Errors
     /// No verdict: neither yes nor no, so it lets nobody in.
     fn check(&self, token: Token, scope: &str, place: &str) -> impl Future<Output = Result<Decision, Error>> + Send;
-
-    /// The answer, if it is at hand without waiting.
-    fn held(&self, _token: Token, _scope: &str, _place: &str) -> Option<Decision> {
-        None
-    }
 }
 
 impl Checks for Client {
@@ -28,9 +23,5 @@ impl Checks for Client {
 impl Checks for NearCache {
     fn check(&self, token: Token, scope: &str, place: &str) -> impl Future<Output = Result<Decision, Error>> + Send {
         NearCache::check(self, token, scope, place)
-    }
-
-    fn held(&self, token: Token, scope: &str, place: &str) -> Option<Decision> {
-        NearCache::held(self, token, scope, place)
     }
 }

@@ -217,10 +217,7 @@ where
             let admitted = match asked {
                 Err(refusal) => Err(refusal),
                 Ok((token, place)) => {
-                    let decided = match checks.held(token, &need.scope, &place) {
-                        Some(decision) => Ok(decision),
-                        None => checks.check(token, &need.scope, &place).await,
-                    };
+                    let decided = checks.check(token, &need.scope, &place).await;
                     request.extensions_mut().insert(Bearer(token));
                     admitted(decided)
                 }

@@ -1,10 +1,11 @@
 //! What happened, in numbers: bumped without a word between the threads that answer, added up when somebody asks.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Stripes. Threads beyond this many share.
-const STRIPES: usize = 16;
+/// Threads that count on a stripe of their own, without a locked instruction. Others share one.
+const STRIPES: usize = 64;
 
 /// What is counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,29 +33,67 @@ const COUNTS: usize = Count::Failed as usize + 1;
 #[derive(Default)]
 struct Stripe([AtomicU64; COUNTS]);
 
-/// The numbers, one set for each of a few threads.
-#[derive(Default)]
-pub(super) struct Tallies([Stripe; STRIPES]);
+/// The numbers: one set for each of many threads, and one for the rest.
+pub(super) struct Tallies {
+    own: Box<[Stripe]>,
+    shared: Stripe,
+}
 
-static THREADS: AtomicUsize = AtomicUsize::new(0);
+/// Stripes nobody owns; those from `.1` on were never owned.
+static FREE: Mutex<(Vec<usize>, usize)> = Mutex::new((Vec::new(), 0));
+
+/// A thread's stripe, in every near-cache; given back when the thread ends.
+struct Own(Option<usize>);
+
+impl Own {
+    fn take() -> Self {
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        let (given_back, next) = &mut *free;
+        let stripe = given_back.pop().or_else(|| {
+            *next += 1;
+            Some(*next - 1)
+        });
+        Self(stripe.filter(|stripe| *stripe < STRIPES))
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if let Some(stripe) = self.0 {
+            // Whoever takes it next sees what was counted on it: the lock stands between.
+            FREE.lock().unwrap_or_else(PoisonError::into_inner).0.push(stripe);
+        }
+    }
+}
 
 thread_local! {
-    /// This thread's stripe.
-    static STRIPE: usize = THREADS.fetch_add(1, Ordering::Relaxed) % STRIPES;
+    static OWN: Own = Own::take();
 }
 
 impl Tallies {
+    pub(super) fn new() -> Self {
+        Self { own: (0..STRIPES).map(|_| Stripe::default()).collect(), shared: Stripe::default() }
+    }
+
     #[inline]
     pub(super) fn bump(&self, what: Count) {
-        // A thread that is ending counts on the first stripe.
-        let stripe = STRIPE.try_with(|stripe| *stripe).unwrap_or(0);
-        if let Some(number) = self.0.get(stripe).and_then(|stripe| stripe.0.get(what as usize)) {
-            number.fetch_add(1, Ordering::Relaxed);
+        // A thread that is ending has none any more.
+        let own = OWN.try_with(|own| own.0).ok().flatten();
+        let stripe = own.and_then(|own| self.own.get(own));
+        let number = stripe.unwrap_or(&self.shared).0.get(what as usize);
+        match (stripe, number) {
+            // Nobody else writes here.
+            (Some(_), Some(number)) => number.store(number.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed),
+            (None, Some(number)) => {
+                number.fetch_add(1, Ordering::Relaxed);
+            }
+            (_, None) => {}
         }
     }
 
     pub(super) fn read(&self, what: Count) -> u64 {
-        self.0.iter().filter_map(|stripe| stripe.0.get(what as usize)).map(|n| n.load(Ordering::Relaxed)).sum()
+        let stripes = self.own.iter().chain([&self.shared]);
+        stripes.filter_map(|stripe| stripe.0.get(what as usize)).map(|number| number.load(Ordering::Relaxed)).sum()
     }
 }
 

@@ -43,7 +43,7 @@ impl Memory {
     pub(super) fn new(capacity: usize, stamps: usize) -> Self {
         Self {
             belief: Belief::new(stamps),
-            tallies: Tallies::default(),
+            tallies: Tallies::new(),
             table: Table::new(capacity),
             scopes: Scopes::new(),
         }
@@ -52,12 +52,16 @@ impl Memory {
     /// The answer, if memory has it and may give it at `now`.
     #[inline]
     pub(super) fn look(&self, question: &Question<'_>, now: Moment) -> Option<Decision> {
-        let looked = match self.belief.licence(now) {
-            Some(licence) => self.look_under(&licence, question, now),
-            None => Err(Count::NoLease),
-        };
+        let looked = self.look_again(question, now);
         self.tallies.bump(looked.err().unwrap_or(Count::Hit));
         looked.ok()
+    }
+
+    /// The same for a question that was counted already; otherwise what stands in the way.
+    #[inline]
+    pub(super) fn look_again(&self, question: &Question<'_>, now: Moment) -> Result<Decision, Count> {
+        let licence = self.belief.licence(now).ok_or(Count::NoLease)?;
+        self.look_under(&licence, question, now)
     }
 
     /// The answer that held until at most `beyond` before `now`. Only for who asked for it by name, and only when no
@@ -90,8 +94,8 @@ impl Memory {
         if floor.is_some_and(|floor| !self.contains(licence, facts.sequence, floor)) {
             return Err(Count::Touched);
         }
-        let book = self.scopes.book();
-        let resolved = book.find(scope).filter(|_| licence.counts(book.generation)).ok_or(Count::OtherScope)?;
+        let resolved = self.scopes.find(scope).filter(|(generation, _)| licence.counts(*generation));
+        let (_, resolved) = resolved.ok_or(Count::OtherScope)?;
         if !stand_together(facts.sequence, resolved.sequence, licence.position()) {
             return Err(Count::OtherScope);
         }

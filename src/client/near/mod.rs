@@ -299,13 +299,12 @@ impl NearCache {
                 Err(error) => return Err(error),
             };
             let own = (*filled.scope == *scope).then_some(&filled.resolved);
+            let held = || memory.look_again(&self.question(&token, scope, place), Moment::now()).ok();
             let decision = match (&filled.facts, own) {
-                _ if may_be_older => self.look(&token, scope, place),
+                _ if may_be_older => held(),
                 (None, _) => Some(Decision::Inactive),
-                (Some(facts), Some(resolved)) => {
-                    memory.fresh(facts, resolved).or_else(|| self.look(&token, scope, place))
-                }
-                (Some(_), None) => self.look(&token, scope, place),
+                (Some(facts), Some(resolved)) => memory.fresh(facts, resolved).or_else(held),
+                (Some(_), None) => held(),
             };
             match decision {
                 Some(decision) => return Ok(decision),

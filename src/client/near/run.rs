@@ -104,7 +104,7 @@ impl Feed<'_> {
                     let bytes = wrote.map_err(|error| write_lost(&error))?;
                     output.drain(..bytes.min(output.len()));
                 }
-                () = sleep(wakes.unwrap_or(Duration::MAX)), if wakes.is_some() => {}
+                () = sleep(wakes.unwrap_or(Duration::MAX)), if wakes.is_some() && output.is_empty() => {}
                 () = self.shared.nudge.notified() => {
                     let beyond = self.shared.beyond.load(std::sync::atomic::Ordering::Relaxed);
                     self.follower.nudge(beyond, Moment::now());
@@ -113,7 +113,10 @@ impl Feed<'_> {
                     return Err(Error::Unavailable("the server does not greet".to_owned()));
                 }
             }
-            while let Some(said) = self.follower.due(Moment::now()).map_err(broken)? {
+            // What waits to be said while the server does not read becomes one acknowledgement of all of it.
+            while output.is_empty()
+                && let Some(said) = self.follower.due(Moment::now()).map_err(broken)?
+            {
                 write_follower(&mut output, &said);
             }
         }

@@ -1,25 +1,25 @@
 //! Scope names and their positions, as the server resolved them.
 //!
 //! A position never changes its meaning within an epoch, but a name can become known, get an alias or be withdrawn; each
-//! of these touches everything, so a book of names belongs to a generation and ends with it. Read without a lock; a new
-//! name copies the book, which is small: an API server asks about a few dozen scopes.
+//! of these touches everything, so what a name stands for belongs to a generation and ends with it.
+//!
+//! Names stay where they were put; what they stand for is read between two looks at a version, which is odd while
+//! somebody writes. A reader takes no lock and writes nothing, not even into a slot of its own.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use arc_swap::{ArcSwap, Guard};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::table::mixed;
 use crate::domain::ScopePosition;
 
-/// The most names that are kept. Others are asked for each time.
+/// The most names that are kept, for good: an API server asks about a few dozen. Others are asked for each time.
 const NAMES_MAX: usize = 1_024;
 
-/// A name as it was resolved.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Name {
-    name: Box<str>,
-    resolved: Resolved,
-}
+/// Twice as many slots, so that the way to a name is short.
+const SLOTS: usize = 2 * NAMES_MAX;
+
+/// The position of a name that stands for nothing.
+const UNKNOWN: u64 = u64::MAX;
 
 /// What a name stands for, and since when that is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,95 +30,99 @@ pub(super) struct Resolved {
     pub(super) sequence: u64,
 }
 
-/// All names of one generation: an open table, at most half full.
-pub(super) struct Book {
-    pub(super) generation: u64,
-    slots: Box<[Option<Name>]>,
-    names: usize,
+/// A name's place. Empty until the name is set.
+#[derive(Default)]
+struct Slot {
+    name: OnceLock<Box<str>>,
+    /// Odd while the others are written.
+    version: AtomicU64,
+    /// The generation in which it was asked for; 0: none.
+    generation: AtomicU64,
+    position: AtomicU64,
+    sequence: AtomicU64,
 }
 
-impl Book {
-    fn empty(generation: u64) -> Self {
-        Self { generation, slots: (0..64).map(|_| None).collect(), names: 0 }
+impl Slot {
+    /// The generation and the meaning, if nobody is writing.
+    #[inline]
+    fn read(&self) -> Option<(u64, Resolved)> {
+        let before = self.version.load(Ordering::Acquire);
+        // Acquiring, so that the second look at the version is not moved before them.
+        let generation = self.generation.load(Ordering::Acquire);
+        let position = self.position.load(Ordering::Acquire);
+        let sequence = self.sequence.load(Ordering::Acquire);
+        let is_whole = before & 1 == 0 && self.version.load(Ordering::Relaxed) == before;
+        let position = u8::try_from(position).ok().map(ScopePosition::new);
+        is_whole.then_some((generation, Resolved { position, sequence }))
+    }
+
+    /// Only by whoever holds the lock.
+    fn write(&self, generation: u64, resolved: Resolved) {
+        let version = self.version.load(Ordering::Relaxed);
+        self.version.store(version + 1, Ordering::Relaxed);
+        // Who sees one of the following stores sees the odd version.
+        fence(Ordering::Release);
+        let position = resolved.position.map_or(UNKNOWN, |position| u64::from(position.number()));
+        self.generation.store(generation, Ordering::Relaxed);
+        self.position.store(position, Ordering::Relaxed);
+        self.sequence.store(resolved.sequence, Ordering::Relaxed);
+        self.version.store(version + 2, Ordering::Release);
+    }
+}
+
+/// The names.
+pub(super) struct Scopes {
+    slots: Box<[Slot]>,
+    /// Held by whoever writes: how many names there are.
+    names: Mutex<usize>,
+}
+
+impl Scopes {
+    pub(super) fn new() -> Self {
+        Self { slots: (0..SLOTS).map(|_| Slot::default()).collect(), names: Mutex::new(0) }
     }
 
     /// The slots in the order in which a name looks for its own.
-    fn way(&self, name: &str) -> impl Iterator<Item = usize> + use<> {
-        let mask = self.slots.len() - 1;
+    #[inline]
+    fn way(&self, name: &str) -> impl Iterator<Item = &Slot> {
         #[expect(clippy::cast_possible_truncation, reason = "the low bits are what is wanted")]
         let first = mixed(name.as_bytes(), 0) as usize;
-        (0..=mask).map(move |step| first.wrapping_add(step) & mask)
+        (0..SLOTS).filter_map(move |step| self.slots.get(first.wrapping_add(step) % SLOTS))
     }
 
-    /// What `name` stands for, if it was resolved in this generation.
+    /// What `name` stands for, and the generation that is known of.
     #[inline]
-    pub(super) fn find(&self, name: &str) -> Option<Resolved> {
-        for at in self.way(name) {
-            let known = self.slots.get(at)?.as_ref()?;
-            if *known.name == *name {
-                return Some(known.resolved);
+    pub(super) fn find(&self, name: &str) -> Option<(u64, Resolved)> {
+        for slot in self.way(name) {
+            if **slot.name.get()? == *name {
+                return slot.read();
             }
         }
         None
     }
 
-    fn put(&mut self, entry: Name) {
-        let free = self.way(&entry.name).find(|at| {
-            let slot = self.slots.get(*at).and_then(Option::as_ref);
-            slot.is_none_or(|known| known.name == entry.name)
-        });
-        if let Some(slot) = free.and_then(|at| self.slots.get_mut(at)) {
-            self.names += usize::from(slot.is_none());
-            *slot = Some(entry);
-        }
-    }
-
-    /// A copy with this name in it; `None` if there is no room.
-    fn with(&self, entry: Name) -> Option<Self> {
-        if self.names >= NAMES_MAX && self.find(&entry.name).is_none() {
-            return None;
-        }
-        let slots = if (self.names + 1) * 2 > self.slots.len() { self.slots.len() * 2 } else { self.slots.len() };
-        let mut copy = Self { generation: self.generation, slots: (0..slots).map(|_| None).collect(), names: 0 };
-        self.slots.iter().flatten().cloned().for_each(|name| copy.put(name));
-        copy.put(entry);
-        Some(copy)
-    }
-}
-
-/// The book in force.
-pub(super) struct Scopes {
-    book: ArcSwap<Book>,
-    /// Held while a book is copied.
-    copying: Mutex<()>,
-}
-
-impl Scopes {
-    pub(super) fn new() -> Self {
-        Self { book: ArcSwap::from_pointee(Book::empty(0)), copying: Mutex::new(()) }
-    }
-
-    #[inline]
-    pub(super) fn book(&self) -> Guard<Arc<Book>> {
-        self.book.load()
-    }
-
     /// Keeps how a name was resolved in answer to a question of `generation`.
     pub(super) fn put(&self, generation: u64, name: &str, resolved: Resolved) {
-        let _copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
-        let book = self.book.load();
-        if generation < book.generation {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        for slot in self.way(name) {
+            match slot.name.get() {
+                Some(known) if **known != *name => continue,
+                Some(_) => {}
+                None if *names >= NAMES_MAX => return,
+                None => {
+                    // Written before the name is: who finds the name finds what it stands for.
+                    slot.write(generation, resolved);
+                    *names += usize::from(slot.name.set(name.into()).is_ok());
+                    return;
+                }
+            }
+            let Some((held, known)) = slot.read() else { return };
+            // The older of two like answers says more; of two unlike ones the newer counts.
+            let says_more = known.sequence < resolved.sequence && known.position != resolved.position;
+            if generation > held || generation == held && says_more {
+                slot.write(generation, resolved);
+            }
             return;
-        }
-        let known = if generation == book.generation { book.find(name) } else { None };
-        // The older of two like answers says more; of two unlike ones the newer counts.
-        if known.is_some_and(|known| known.sequence >= resolved.sequence || known.position == resolved.position) {
-            return;
-        }
-        let name = Name { name: name.into(), resolved };
-        let next = if generation == book.generation { book.with(name) } else { Book::empty(generation).with(name) };
-        if let Some(next) = next {
-            self.book.store(Arc::new(next));
         }
     }
 }

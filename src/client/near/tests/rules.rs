@@ -213,21 +213,21 @@ fn a_full_set_drives_out_what_was_not_used() {
 }
 
 #[test]
-fn names_of_scopes_are_bounded_and_end_with_their_generation() {
+fn names_of_scopes_are_bounded_and_belong_to_a_generation() {
     let scopes = Scopes::new();
     for number in 0..2_000 {
         scopes.put(3, &format!("scope:{number}"), known(0, number));
     }
-    let kept = (0..2_000).filter(|number| scopes.book().find(&format!("scope:{number}")).is_some()).count();
+    let kept = (0..2_000).filter(|number| scopes.find(&format!("scope:{number}")).is_some()).count();
     assert_eq!(kept, 1_024);
-    scopes.put(2, "late", known(1, 1));
-    assert_eq!((scopes.book().find("late"), scopes.book().generation), (None, 3));
-    scopes.put(4, "new", known(1, 1));
-    assert_eq!((scopes.book().find("new"), scopes.book().find("scope:7")), (Some(known(1, 1)), None));
+    scopes.put(2, "scope:7", known(1, 9));
+    assert_eq!(scopes.find("scope:7"), Some((3, known(0, 7))), "an answer to a question from before a forgetting");
+    scopes.put(4, "scope:7", known(1, 1));
+    assert_eq!(scopes.find("scope:7"), Some((4, known(1, 1))));
     // The older of two like answers says more; of two unlike ones the newer counts.
     for (position, sequence, known_after) in [(1, 9, known(1, 1)), (2, 5, known(2, 5)), (1, 4, known(2, 5))] {
-        scopes.put(4, "new", known(position, sequence));
-        assert_eq!(scopes.book().find("new"), Some(known_after));
+        scopes.put(4, "scope:7", known(position, sequence));
+        assert_eq!(scopes.find("scope:7"), Some((4, known_after)));
     }
 }
 
