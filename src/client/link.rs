@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use quinn::{Connection, Endpoint, ReadError, SendStream, WriteError};
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -31,6 +31,9 @@ const OUTPUT_BYTES: usize = 64 * 1024;
 
 /// Jobs taken from the queue at once.
 const JOBS: usize = 256;
+
+/// Changes in flight on one link, whatever the server would take.
+const CHANGES_MAX: u32 = 4_096;
 
 /// What the input buffer holds, in bytes: more than the largest message.
 pub(super) const INPUT_BYTES: usize = 64 * 1024;
@@ -120,7 +123,6 @@ pub(super) struct Link {
 }
 
 /// How a link is.
-#[derive(Default)]
 pub(super) struct State {
     /// Whether it takes requests.
     pub(super) up: AtomicBool,
@@ -130,6 +132,24 @@ pub(super) struct State {
     pub(super) why: Mutex<Option<Error>>,
     /// The connection, for streams of other sorts than requests: a feed. Usable while the link is up.
     pub(super) connection: Mutex<Option<Connection>>,
+    /// As many more changes and API requests as the server takes before it has answered some: beyond, it says "busy".
+    /// Nothing before the first hello.
+    pub(super) changes: Semaphore,
+    /// How many that is with none in flight.
+    changes_max: AtomicU32,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            up: AtomicBool::default(),
+            late: AtomicU32::default(),
+            why: Mutex::default(),
+            connection: Mutex::default(),
+            changes: Semaphore::new(0),
+            changes_max: AtomicU32::new(0),
+        }
+    }
 }
 
 impl State {
@@ -140,6 +160,14 @@ impl State {
 
     fn carry(&self, connection: Option<Connection>) {
         *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = connection;
+    }
+
+    /// Takes over what the server says of changes in flight; another connection may lead to a server that takes fewer.
+    fn admits_changes(&self, max: u32) {
+        let max = max.clamp(1, CHANGES_MAX);
+        let before = self.changes_max.swap(max, Ordering::AcqRel);
+        self.changes.add_permits(max.saturating_sub(before) as usize);
+        self.changes.forget_permits(before.saturating_sub(max) as usize);
     }
 
     fn is_down(&self, common: &Common, why: &Error) {
@@ -395,6 +423,7 @@ impl<'c> Talk<'c> {
                     let server_max = usize::try_from(hello.in_flight_max).unwrap_or(usize::MAX).max(1);
                     self.in_flight_max = self.in_flight_max.min(server_max).max(1);
                     self.at = Some(Revision { epoch: hello.epoch, sequence: hello.sequence });
+                    self.state.admits_changes(hello.changes_in_flight_max);
                     self.is_up();
                 }
                 (Answer::GoingAway { .. }, _) => {

@@ -536,6 +536,15 @@ impl Inner {
             let others = self.links.len() > 1 && attempts < 3;
             let now = Instant::now();
             let until = if sort == Sort::Question && others { now + (deadline - now) / 2 } else { deadline };
+            // The server takes so many changes at once; the others wait here, and not behind questions.
+            let _room = match slow.then(|| link.state.changes.acquire()) {
+                None => None,
+                Some(room) => match timeout_at(deadline, room).await {
+                    Ok(Ok(room)) => Some(room),
+                    Ok(Err(_)) => return Err(Error::Closed),
+                    Err(_) => return Err(failed.map_or(Error::Timeout, |(_, error)| error)),
+                },
+            };
             let (answer, answered) = oneshot::channel();
             let job = Job { bytes: bytes.clone(), count, demand, epoch, answer };
             let asked = timeout_at(until, async {

@@ -276,6 +276,7 @@ impl StoreControl for HeldStore {
             readings.journal_bytes = stats.journal_bytes.load(Relaxed);
             readings.journal_entries = stats.journal_entries.load(Relaxed);
             readings.poisoned = stats.poisoned.load(Relaxed);
+            readings.disk_refuses = stats.room() as u8;
         }
         readings
     }

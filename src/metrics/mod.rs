@@ -101,6 +101,7 @@ table! {
     JOURNAL_BYTES = Gauge "tokenscope_journal_bytes" [""] "Size of the journal on disk.";
     JOURNAL_ENTRIES = Gauge "tokenscope_journal_entries" [""] "Entries in the journal that are not discarded.";
     JOURNAL_POISONED = Gauge "tokenscope_journal_poisoned" [""] "1 if a commit failed and changes are refused, else 0.";
+    DISK_REFUSES = Gauge "tokenscope_disk_refuses_changes" [""] "What a nearly full disk keeps from being made: 0 nothing, 1 changes that give rights, 2 all changes.";
     SNAPSHOTS = Counter "tokenscope_snapshots_total" ["result"] "Snapshots that were finished or failed.";
     SNAPSHOT_BYTES = Gauge "tokenscope_snapshot_bytes" [""] "Size of the newest snapshot.";
     SNAPSHOT_DURATION = Gauge "tokenscope_snapshot_last_duration_seconds" [""] "Time the newest snapshot took to write.";
@@ -168,6 +169,8 @@ pub struct StoreReadings {
     pub journal_entries: u64,
     /// Whether changes are refused because a commit failed.
     pub poisoned: bool,
+    /// What a nearly full disk keeps from being made: 0 nothing, 1 changes that give rights, 2 all changes.
+    pub disk_refuses: u8,
     /// The newest snapshot, if there is one.
     pub snapshot: Option<SnapshotReading>,
     /// Snapshots finished since the start.
@@ -287,7 +290,7 @@ fn key(metric: &Metric, labels: &[(&'static str, &str)]) -> Key {
 }
 
 /// Gauges without labels that are always there.
-const PLAIN: [&Metric; 14] = [
+const PLAIN: [&Metric; 15] = [
     &REVISION,
     &TOKENS,
     &GRANTS,
@@ -297,6 +300,7 @@ const PLAIN: [&Metric; 14] = [
     &JOURNAL_BYTES,
     &JOURNAL_ENTRIES,
     &JOURNAL_POISONED,
+    &DISK_REFUSES,
     &SNAPSHOT_BYTES,
     &SNAPSHOT_DURATION,
     &READY,
@@ -445,6 +449,7 @@ impl Metrics {
                 name if name == JOURNAL_BYTES.name => store.journal_bytes as f64,
                 name if name == JOURNAL_ENTRIES.name => store.journal_entries as f64,
                 name if name == JOURNAL_POISONED.name => switch(store.poisoned),
+                name if name == DISK_REFUSES.name => f64::from(store.disk_refuses),
                 name if name == SNAPSHOT_BYTES.name => snapshot.map_or(0.0, |snapshot| snapshot.bytes as f64),
                 name if name == SNAPSHOT_DURATION.name => snapshot.map_or(0.0, |snapshot| snapshot.seconds),
                 name if name == READY.name => switch(*ready),

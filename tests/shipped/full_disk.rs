@@ -119,6 +119,8 @@ fn on_a_full_disk_changes_are_refused_questions_answered_and_nothing_is_lost() {
     let answer = house.introspect(&house.token("jonas-time").token);
     assert!(answer.text().contains("\"active\":true"), "{answer:?}");
     assert_eq!(house.admin("/livez").map(|answer| answer.status), Some(200));
+    let metrics = house.admin("/metrics").map(|answer| answer.text()).unwrap_or_default();
+    assert!(metrics.lines().any(|line| line == "tokenscope_disk_refuses_changes 2"), "the operator is told too");
     house.logs("the disk is full: no changes are made; questions are answered");
     assert_eq!(fs::read_to_string(root.join("pid")).unwrap(), first_pid, "it is the server that saw the disk fill up");
 

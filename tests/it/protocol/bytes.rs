@@ -266,6 +266,24 @@ async fn more_changes_than_there_is_room_for_are_busy_and_hold_no_question_up() 
     assert!(done >= 1 && busy >= 1 && done + busy == 20 && seen == 1, "{done} done, {busy} busy, {seen} answered");
 }
 
+/// An issuer that registered 256 tokens at once through one client was told "busy" for most of them, though it could
+/// not know of the limit: the server tells it to the client's library alone.
+#[tokio::test]
+async fn a_client_waits_with_more_changes_than_the_server_takes_at_once() {
+    let options = QuicOptions { changes_in_flight_max: 1, ..QuicOptions::default() };
+    let rig = Rig::start_with(options, Tunnel::closed()).await;
+    let client = rig.client("everything").await;
+    let revoke = async |number: usize| {
+        let token = tokenscope::client::Token::from(&format!("one of many {number}"));
+        client.revoke(tokenscope::client::Revoke::Token(token)).await
+    };
+    let (a, b, c, d) = tokio::join!(revoke(1), revoke(2), revoke(3), revoke(4));
+    for done in [a, b, c, d] {
+        assert!(done.is_ok(), "{done:?}");
+    }
+    client.close().await;
+}
+
 #[tokio::test]
 async fn more_streams_than_allowed_wait_and_one_way_streams_are_not_opened() {
     let rig = Rig::start_with(QuicOptions { streams: 2, ..QuicOptions::default() }, Tunnel::closed()).await;
