@@ -455,12 +455,15 @@ impl Play<'_> {
             stage.kill()?;
             Ok("dead".into())
         })?;
+        let started = Instant::now();
         self.step("start it again", "tokenscope serve", "ready", |stage| {
             stage.restart()?;
             Ok("ready".into())
         })?;
         self.record.remark(&self.stage.state(), self.out)?;
         self.inactive("the last revocation held", "maria-legacy")?;
+        let first = started.elapsed().as_secs_f64() * 1e3;
+        self.record.remark(&format!("the first answer, {first:.0} ms after the start of the process"), self.out)?;
         self.inactive("the app maria revoked stays revoked", "maria-time")?;
         self.inactive("so does the token that was handed back", "jonas-time")?;
         self.check("the blocked app is blocked", "maria-mail", ("tasks:read", "1579"), "app_blocked")?;
