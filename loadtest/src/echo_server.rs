@@ -78,8 +78,10 @@ pub fn serve(options: &Options, directory: &Path) -> Result<(), String> {
             std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))
         };
         write("echo.pem", &certificate)?;
-        // Last: whoever finds it may connect.
-        write("echo.address", &address.to_string())?;
+        // Last, and whole at once: whoever finds it may connect, and half a port is a port too.
+        write("echo.address.new", &address.to_string())?;
+        let named = std::fs::rename(directory.join("echo.address.new"), directory.join("echo.address"));
+        named.map_err(|error| format!("{}: {error}", directory.display()))?;
         accept(endpoint, options.clone()).await;
         Ok(())
     })

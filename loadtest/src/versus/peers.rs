@@ -182,10 +182,10 @@ impl Peers {
             command.arg("--hashed");
         }
         let log = directory.join("log");
-        let mut spawned = Spawned::start(command, who.name(), core, &log)?;
         let file = directory.join("echo.address");
-        // A directory that was used before has the address of then.
+        // A directory that was used before has the address of then. Before the start: a quick server would lose its own.
         let _ = std::fs::remove_file(&file);
+        let mut spawned = Spawned::start(command, who.name(), core, &log)?;
         let mut address = None;
         spawned.wait_for(READY, &log, || {
             address = std::fs::read_to_string(&file).ok().and_then(|text| text.parse().ok());
