@@ -18,6 +18,15 @@ pub struct Question {
     pub expect: Expect,
 }
 
+#[cfg(test)]
+impl Question {
+    /// What a token with this digest of one byte, repeated, is, when nobody knows it: for the tests of drivers.
+    pub fn of_unknown(byte: u8) -> Self {
+        let digest = [byte; 32];
+        Self { digest, origin: Origin { owner: 0, number: 0 }, ask: Ask::Introspect, expect: Expect::inactive(&digest) }
+    }
+}
+
 /// The number of a token string: see `tokenscope::samples::token_string`. It is computed only by who needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {

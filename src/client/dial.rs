@@ -113,7 +113,7 @@ fn transport() -> Arc<TransportConfig> {
         .max_idle_timeout(Some(IdleTimeout::try_from(IDLE).unwrap_or(IdleTimeout::from(VarInt::from_u32(10_000)))))
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_concurrent_bidi_streams(VarInt::from_u32(0))
-        // One day the server opens one for announcements; until then it opens none.
+        // The server opens no stream; a feed is one the client opens.
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(1024 * 1024))
         .receive_window(VarInt::from_u32(2 * 1024 * 1024))

@@ -2,20 +2,18 @@
 //!
 //! `TOKENSCOPE_SEED=n` runs one seed only; `TOKENSCOPE_SEEDS=n` runs n of them instead of the test's own number.
 
+use tokenscope::samples::random::Random;
+
 /// SplitMix64: small, good enough to choose test cases, the same on every machine.
-pub struct Dice(u64);
+pub struct Dice(Random);
 
 impl Dice {
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(Random::new(seed))
     }
 
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.bits()
     }
 
     /// A number from 0 to `end` − 1; the bias is of no matter here.

@@ -112,6 +112,7 @@ fn adapt(text: &str) -> String {
     for (old, new) in [
         ("use std::sync::atomic::", "use super::sync::"),
         ("use crossbeam_epoch::", "use super::epoch::"),
+        ("use super::ahead::fetch;\n", ""),
         ("std::thread::yield_now()", "super::sync::yield_now()"),
         ("pub(crate) const SEGMENTS: usize = 1 << 10;", "pub(crate) const SEGMENTS: usize = 1;"),
     ] {
@@ -119,24 +120,8 @@ fn adapt(text: &str) -> String {
     }
     // The size of a cache line is no matter here.
     text = without(&text, "const _: () = assert!(size_of::<Bucket>() == 64", "\n");
-    // A model's atomics are no plain bytes: memory made of zeros is replaced by an array made one by one.
-    if text.contains("use super::zeroed::") {
-        text = text.replace("pub(crate) fn fetch(", "#[cfg(any())]\n    pub(crate) fn fetch(");
-        return text.replace("use super::ahead::fetch;\n", "");
-    }
-    text = without(&text, "use rustix::mm::", "\n");
-    text = body(
-        &text,
-        "    fn zeroed(buckets: usize) -> Self {",
-        "let all = super::zeroed::array::<Bucket>(buckets);\n        Self { start: NonNull::from(Box::leak(all)).cast(), buckets }",
-    );
-    text = body(
-        &text,
-        "impl Drop for Segment {\n    fn drop(&mut self) {",
-        "let all = std::ptr::slice_from_raw_parts_mut(self.start.as_ptr(), self.buckets);\n        \
-         // SAFETY: leaked in `zeroed`.\n        drop(unsafe { Box::from_raw(all) });",
-    );
-    without(&text, "        #[cfg(target_arch = \"x86_64\")]", "        let _ = first;\n")
+    // Nothing is fetched ahead in a model.
+    text.replace("pub(crate) fn fetch(", "#[cfg(any())]\n    pub(crate) fn fetch(")
 }
 
 fn replace(text: &str, old: &str, new: &str) -> String {
@@ -150,13 +135,6 @@ fn without(text: &str, start: &str, end: &str) -> String {
     let at = text.find(start).unwrap_or_else(|| panic!("src/index/tokens.rs has no {start:?}"));
     let len = text[at..].find(end).unwrap_or_else(|| panic!("nothing ends {start:?}")) + end.len();
     format!("{}{}", &text[..at], &text[at + len..])
-}
-
-/// Gives the function that begins with `head` another body.
-fn body(text: &str, head: &str, new: &str) -> String {
-    let at = text.find(head).unwrap_or_else(|| panic!("src/index/tokens.rs has no {head:?}")) + head.len();
-    let end = at + text[at..].find("\n    }\n").unwrap_or_else(|| panic!("nothing ends {head:?}"));
-    format!("{}\n        {new}{}", &text[..at], &text[end..])
 }
 
 fn main() {

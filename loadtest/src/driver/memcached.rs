@@ -161,17 +161,7 @@ pub async fn load(tcp: &Tcp, population: &Population) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::question::{Ask, Expect, Origin, mark};
-
-    fn question(byte: u8) -> Question {
-        let digest = [byte; 32];
-        Question {
-            digest,
-            origin: Origin { owner: 0, number: 0 },
-            ask: Ask::Introspect,
-            expect: Expect::inactive(&digest),
-        }
-    }
+    use crate::question::mark;
 
     fn value(byte: u8) -> Vec<u8> {
         let mut bytes = b"VALUE ".to_vec();
@@ -187,8 +177,11 @@ mod tests {
         for present in 0..8_u8 {
             let mut codec = MemcachedCodec::default();
             let mut out = Vec::new();
-            codec.ask(&[(0, question(1)), (1, question(2)), (2, question(3))], &mut out);
-            codec.ask(&[(3, question(4))], &mut out);
+            codec.ask(
+                &[(0, Question::of_unknown(1)), (1, Question::of_unknown(2)), (2, Question::of_unknown(3))],
+                &mut out,
+            );
+            codec.ask(&[(3, Question::of_unknown(4))], &mut out);
             let mut bytes = Vec::new();
             for bit in (0..3).filter(|bit| present & (1 << bit) != 0) {
                 bytes.extend(value(bit + 1));
@@ -210,7 +203,7 @@ mod tests {
     #[test]
     fn a_value_of_another_key_is_refused() {
         let mut codec = MemcachedCodec::default();
-        codec.ask(&[(0, question(1))], &mut Vec::new());
+        codec.ask(&[(0, Question::of_unknown(1))], &mut Vec::new());
         assert!(codec.take(&value(9), &mut Vec::new()).is_err());
     }
 }

@@ -140,23 +140,14 @@ pub async fn load(tcp: &Tcp, population: &Population) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::question::{Ask, Expect, Origin, mark};
-
-    fn question(byte: u8) -> Question {
-        let digest = [byte; 32];
-        Question {
-            digest,
-            origin: Origin { owner: 0, number: 0 },
-            ask: Ask::Introspect,
-            expect: Expect::inactive(&digest),
-        }
-    }
+    use crate::question::mark;
 
     #[test]
     fn answers_belong_to_questions_in_order_however_they_are_cut() {
         let mut codec = RedisCodec::default();
         let mut out = Vec::new();
-        codec.ask(&[(5, question(1)), (6, question(2)), (7, question(3))], &mut out);
+        codec
+            .ask(&[(5, Question::of_unknown(1)), (6, Question::of_unknown(2)), (7, Question::of_unknown(3))], &mut out);
         assert!(out.starts_with(b"*2\r\n$3\r\nGET\r\n$32\r\n\x01\x01"));
         let mut bytes = format!("${VALUE_BYTES}\r\n").into_bytes();
         bytes.extend_from_slice(&value_of(&[1; 32]));

@@ -121,7 +121,8 @@ fn while_a_used_slot_is_taken() {
     reader.join();
 }
 
-fn while_revoked() {
+/// Revokes after `first` was done to the table, and tells the reader, who may look before, in between and after.
+fn told_of_revocation_after(first: impl FnOnce(&Tokens)) {
     let table = table(&[(0, 2, SOUGHT)]);
     let told = Arc::new(sync::AtomicU32::new(0));
     sync::start();
@@ -131,25 +132,20 @@ fn while_revoked() {
         let found = look(table, key(0, 2, SOUGHT)).expect("it is in the table");
         assert!(found.revoked || !told, "whoever was told of the revocation sees it");
     });
+    first(&table);
     assert!(table.revoke(&key(0, 2, SOUGHT), &epoch::pin()));
     told.store(1, Ordering::Release);
     reader.join();
 }
 
+fn while_revoked() {
+    told_of_revocation_after(|_| {});
+}
+
 fn while_growing() {
-    let table = table(&[(0, 2, SOUGHT)]);
-    let told = Arc::new(sync::AtomicU32::new(0));
-    sync::start();
-    let told_reader = Arc::clone(&told);
-    let reader = reader(&table, move |table| {
-        let told = told_reader.load(Ordering::Acquire) == 1;
-        let found = look(table, key(0, 2, SOUGHT)).expect("it is in the table");
-        assert!(found.revoked || !told, "whoever was told of the revocation sees it");
+    told_of_revocation_after(|table| {
+        let _ = table.grow(0, &epoch::pin());
     });
-    let _ = table.grow(0, &epoch::pin());
-    assert!(table.revoke(&key(0, 2, SOUGHT), &epoch::pin()));
-    told.store(1, Ordering::Release);
-    reader.join();
 }
 
 /// As the writer does with rows of `details`: a row goes to another token only after the slot that led to it was emptied;

@@ -1,5 +1,4 @@
 //! Memory of zeros, for atomics that are no plain bytes: they are made one by one.
-#![allow(dead_code, reason = "a part of it is for a table that has its memory from a room of its own")]
 
 use std::mem::MaybeUninit;
 
@@ -29,7 +28,7 @@ impl<T> std::ops::Deref for Zeroed<T> {
 }
 
 /// `len` values made of nothing but words, each word 0.
-pub fn array<T>(len: usize) -> Box<[T]> {
+fn array<T>(len: usize) -> Box<[T]> {
     const { assert!(size_of::<T>().is_multiple_of(size_of::<AtomicU32>())) };
     let one = |_| {
         let mut one = MaybeUninit::<T>::uninit();

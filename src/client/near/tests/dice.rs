@@ -1,22 +1,18 @@
 //! Seeded randomness.
 
+use crate::samples::random::Random;
+
 /// SplitMix64.
-pub struct Dice(u64);
+pub struct Dice(Random);
 
 impl Dice {
     /// Neighbouring seeds give unrelated streams.
     pub fn new(seed: u64) -> Self {
-        let mut dice = Self(seed);
-        dice.0 = dice.next();
-        dice
+        Self(Random::new(Random::new(seed).bits()))
     }
 
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.bits()
     }
 
     /// A number from 0 to `end` − 1.
