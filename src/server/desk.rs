@@ -151,10 +151,16 @@ impl Desk {
         handled
     }
 
-    /// Writes what became of a change or an API request.
-    pub(super) fn finish(&mut self, output: &mut Vec<u8>, finished: pending::Finished) {
-        let sequence = self.shared.service.revision().sequence;
-        pending::write(output, sequence, finished, &self.shared.stats);
+    /// Waits until changes or API requests are finished, and writes what became of them. Waits for ever if none is under
+    /// way. May be dropped while it waits.
+    pub(super) async fn finish(&mut self, output: &mut Vec<u8>) {
+        let Self { shared, pending, .. } = self;
+        let shared = &*shared;
+        let write = |finished| {
+            let sequence = shared.service.revision().sequence;
+            pending::write(output, sequence, finished, &shared.stats);
+        };
+        pending.next(shared, write).await;
     }
 }
 
@@ -288,13 +294,15 @@ impl Clerk {
             }
             Request::Register(registration) => match pending::registration(&registration) {
                 Ok(request) => {
-                    pending.start_change(id, shared.clone(), self.caller.clone(), request, Wait::Applied, now)
+                    let finished = pending.start_change(id, shared, &self.caller, request, Wait::Applied, now);
+                    finished.into_iter().for_each(|it| pending::write(output, at, it, &shared.stats));
                 }
                 Err(text) => encode::error(output, id, at, ErrorCode::Invalid, &text),
             },
             Request::Revoke(revocation, wait) => {
                 let request = pending::revocation(revocation);
-                pending.start_change(id, shared.clone(), self.caller.clone(), request, wait, now);
+                let finished = pending.start_change(id, shared, &self.caller, request, wait, now);
+                finished.into_iter().for_each(|it| pending::write(output, at, it, &shared.stats));
             }
             Request::Api { method, path, body } => {
                 let request = ApiRequest { method, path: path.to_owned(), body: body.to_vec() };

@@ -1,11 +1,14 @@
 //! Changes and API requests of one stream that are under way: started, awaited beside the questions, answered in the
 //! order in which they finish.
 //!
-//! There is room for a bounded number. Dropping a [`Pending`] (the stream is gone) stops waiting; it does not take a
-//! change back, as the service says. A task that panics answers *outcome unknown*: nobody can tell how far it came.
+//! There is room for a bounded number. The receipts of changes gather in one tray, so that a batch of the writer's wakes
+//! the stream once and is answered in one write; API requests and fences are tasks. Dropping a [`Pending`] (the stream
+//! is gone) stops waiting; it does not take a change back, as the service says. A task that panics answers *outcome
+//! unknown*: nobody can tell how far it came.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 
 use tokio::runtime::Handle;
 use tokio::task::{Id, JoinSet};
@@ -16,6 +19,7 @@ use super::{Shared, fence};
 use crate::domain::{Audience, Confirmation, Sequence, Timestamp};
 use crate::service::caller::Caller;
 use crate::service::request::{ChangeError, ChangeRequest, Done, RevokeTarget, TokenTerms};
+use crate::service::{Arrived, Started, Tray, UnderWay};
 use crate::wire::message::{Answer, Binding, ErrorCode, Registration, Revocation};
 use crate::wire::{MESSAGE_BYTES_MAX, Wait, encode};
 
@@ -27,10 +31,24 @@ const API_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Changes and API requests under way.
 pub(super) struct Pending {
+    /// Where the receipts of changes arrive; each has the number of its slot as its tag.
+    tray: Arc<Tray>,
+    arrived: Vec<Arrived>,
+    /// Changes that wait for their receipts.
+    slots: Vec<Option<Waiting>>,
+    free: Vec<u32>,
+    /// API requests, and fences of changes that are made.
     tasks: JoinSet<Outcome>,
     /// Which request each task belongs to; a task that panicked brings back only its own id.
     ids: Vec<(Id, u32)>,
     room: usize,
+}
+
+/// A change that waits for its receipt.
+struct Waiting {
+    id: u32,
+    change: UnderWay,
+    wait: Wait,
 }
 
 enum Outcome {
@@ -47,34 +65,54 @@ pub(super) struct Finished {
 
 impl Pending {
     pub(super) fn new(room: usize) -> Self {
-        Self { tasks: JoinSet::new(), ids: Vec::new(), room }
+        Self {
+            tray: Arc::default(),
+            arrived: Vec::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            tasks: JoinSet::new(),
+            ids: Vec::new(),
+            room,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.tasks.len() + self.slots.len() - self.free.len()
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.tasks.len() < self.room
+        self.len() < self.room
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.tasks.is_empty()
+        self.len() == 0
     }
 
+    /// Starts a change. What is known of it at once is given back; everything else comes from [`Pending::next`].
     pub(super) fn start_change(
         &mut self,
         id: u32,
-        shared: Shared,
-        caller: Arc<Caller>,
+        shared: &Shared,
+        caller: &Caller,
         request: ChangeRequest,
         wait: Wait,
         now: Timestamp,
-    ) {
-        let task = self.tasks.spawn(async move {
-            let done = shared.service.change(&caller, request, now).await;
-            if let Ok(done) = &done {
-                fence::settle(&shared, done.revision.sequence, wait).await;
-            }
-            Outcome::Change(done)
+    ) -> Option<Finished> {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            // There are never more than `room`, which is far less.
+            u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
         });
-        self.ids.push((task.id(), id));
+        let done = match shared.service.start_change(caller, request, now, &self.tray, slot) {
+            Ok(Started::UnderWay(change)) => {
+                self.slots[slot as usize] = Some(Waiting { id, change, wait });
+                return None;
+            }
+            Ok(Started::Done(done)) => Ok(done),
+            Err(error) => Err(error),
+        };
+        self.free.push(slot);
+        self.settled(shared, id, done, wait)
     }
 
     pub(super) fn start_api(&mut self, id: u32, answering: Answering, runtime: Option<&Handle>) {
@@ -86,17 +124,46 @@ impl Pending {
         self.ids.push((task.id(), id));
     }
 
-    /// The next one that finishes; waits for ever if there is none. May be dropped while it waits.
-    pub(super) async fn next(&mut self) -> Finished {
-        match self.tasks.join_next_with_id().await {
-            Some(joined) => self.finished(joined),
-            None => std::future::pending().await,
+    /// A change that is made, unless it has to wait for its fence.
+    fn settled(&mut self, shared: &Shared, id: u32, done: Result<Done, ChangeError>, wait: Wait) -> Option<Finished> {
+        match done {
+            Ok(done) if wait == Wait::Fenced => {
+                let shared = shared.clone();
+                let task = self.tasks.spawn(async move {
+                    fence::settle(&shared, done.revision.sequence, wait).await;
+                    Outcome::Change(Ok(done))
+                });
+                self.ids.push((task.id(), id));
+                None
+            }
+            done => Some(Finished { id, outcome: Some(Outcome::Change(done)) }),
         }
     }
 
-    /// One that has finished already.
-    pub(super) fn try_next(&mut self) -> Option<Finished> {
-        self.tasks.try_join_next_with_id().map(|joined| self.finished(joined))
+    /// The next ones that finish, all there are by now, handed to `write`; waits for ever if nothing is under way. May
+    /// be dropped while it waits.
+    pub(super) async fn next(&mut self, shared: &Shared, mut write: impl FnMut(Finished)) {
+        std::future::poll_fn(|context| {
+            let mut any = false;
+            while self.tray.poll_take(context, &mut self.arrived).is_ready() {
+                let mut arrived = std::mem::take(&mut self.arrived);
+                for (slot, committed) in arrived.drain(..) {
+                    let Some(waiting) = self.slots.get_mut(slot as usize).and_then(Option::take) else { continue };
+                    self.free.push(slot);
+                    let done = shared.service.done(waiting.change, committed);
+                    let finished = self.settled(shared, waiting.id, done, waiting.wait);
+                    any |= finished.is_some();
+                    finished.into_iter().for_each(&mut write);
+                }
+                self.arrived = arrived;
+            }
+            while let Poll::Ready(Some(joined)) = self.tasks.poll_join_next_with_id(context) {
+                any = true;
+                write(self.finished(joined));
+            }
+            if any { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     fn finished(&mut self, joined: Result<(Id, Outcome), tokio::task::JoinError>) -> Finished {

@@ -173,13 +173,7 @@ impl Session {
             }
             tokio::select! {
                 biased;
-                done = self.desk.pending.next(), if !self.desk.pending.is_empty() => {
-                    self.desk.finish(&mut output, done);
-                    while let Some(done) = self.desk.pending.try_next() {
-                        self.desk.finish(&mut output, done);
-                    }
-                    continue;
-                }
+                () = self.desk.finish(&mut output), if !self.desk.pending.is_empty() => continue,
                 changed = self.notices.changed() => {
                     if changed.is_err() {
                         return Err(End::Over);

@@ -1,5 +1,7 @@
 //! Changes: the caller's right, the names resolved, one [`Change`] for the writer.
 
+use std::sync::Arc;
+
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::caller::{Caller, RevokeRight};
@@ -9,9 +11,9 @@ use crate::domain::scope::check_scope_name;
 use crate::domain::token::CONFIRMATION_BYTES_MAX;
 use crate::domain::{
     Access, Audience, Change, Confirmation, GrantId, NewGrant, NewToken, Pair, Place, Target, Timestamp, TokenDigest,
-    TokenKey,
+    TokenHandle, TokenKey,
 };
-use crate::store::CommitError;
+use crate::store::{CommitError, Committed, Tray};
 
 /// The most resource servers one grant or token can be for.
 pub const AUDIENCES_MAX: usize = 16;
@@ -35,6 +37,28 @@ struct Prepared {
     minted: Option<String>,
 }
 
+/// A change that may be made.
+enum Ready {
+    Done(Done),
+    ToCommit(Change, UnderWay),
+}
+
+/// A change that waits for its receipt: what its answer will need beside it.
+#[derive(Debug)]
+pub struct UnderWay {
+    handle: Option<TokenHandle>,
+    minted: Option<String>,
+}
+
+/// A change that was started.
+#[derive(Debug)]
+pub enum Started {
+    /// There was nothing to do.
+    Done(Done),
+    /// Its receipt will be laid in the tray.
+    UnderWay(UnderWay),
+}
+
 impl Service {
     /// Makes one change: checks the right, resolves names, hands it to the writer. The future waits for the receipt;
     /// dropping it does not take the change back.
@@ -42,17 +66,58 @@ impl Service {
     /// # Errors
     /// See [`ChangeError`]: nothing has changed, unless the outcome is unknown.
     pub async fn change(&self, caller: &Caller, request: ChangeRequest, now: Timestamp) -> Result<Done, ChangeError> {
+        match self.ready(caller, request)? {
+            Ready::Done(done) => Ok(done),
+            Ready::ToCommit(change, under_way) => {
+                let receipt = self.committer.commit(caller.id.clone(), change, now);
+                self.done(under_way, receipt.await)
+            }
+        }
+    }
+
+    /// As [`Service::change`], for somebody with many changes in flight: does not wait. What became of it is laid in the
+    /// `tray` with the `tag`, and [`Service::done`] makes an answer of it.
+    ///
+    /// # Errors
+    /// As [`Service::change`], as far as it is known at once; then nothing is laid in the tray.
+    pub fn start_change(
+        &self,
+        caller: &Caller,
+        request: ChangeRequest,
+        now: Timestamp,
+        tray: &Arc<Tray>,
+        tag: u32,
+    ) -> Result<Started, ChangeError> {
+        match self.ready(caller, request)? {
+            Ready::Done(done) => Ok(Started::Done(done)),
+            Ready::ToCommit(change, under_way) => {
+                self.committer.commit_to_tray(caller.id.clone(), change, now, tray, tag)?;
+                Ok(Started::UnderWay(under_way))
+            }
+        }
+    }
+
+    /// What a change that was under way has come to.
+    ///
+    /// # Errors
+    /// As [`Service::change`].
+    pub fn done(&self, change: UnderWay, committed: Result<Committed, CommitError>) -> Result<Done, ChangeError> {
+        let committed = committed?;
+        let UnderWay { handle, minted } = change;
+        Ok(Done { revision: self.at(committed.sequence), grant: committed.grant, handle, token: minted })
+    }
+
+    fn ready(&self, caller: &Caller, request: ChangeRequest) -> Result<Ready, ChangeError> {
         self.may_change(caller, &request)?;
         if let Some(done) = self.nothing_to_do(caller, &request)? {
-            return Ok(done);
+            return Ok(Ready::Done(done));
         }
         let Prepared { change, minted } = self.prepare(request)?;
         let handle = match &change {
             Change::RegisterToken(token) => Some(token.key.handle()),
             _ => None,
         };
-        let committed = self.committer.commit(caller.id.clone(), change, now).await?;
-        Ok(Done { revision: self.at(committed.sequence), grant: committed.grant, handle, token: minted })
+        Ok(Ready::ToCommit(change, UnderWay { handle, minted }))
     }
 
     /// RFC 7009: an OAuth client that revokes a token nobody knows is told "done", and nothing is written for it.

@@ -8,6 +8,7 @@
 //! acknowledged: no sound state is never an empty start.
 
 mod checkpoint;
+mod receipt;
 mod recovery;
 mod writer;
 
@@ -15,5 +16,6 @@ mod writer;
 mod tests;
 
 pub use checkpoint::{Checkpoints, SnapshotOutcome};
+pub use receipt::{Arrived, Receipt, Tray};
 pub use recovery::{JOURNAL_NAME, Keys, OpenError, Opened, Recovered, belongs_to_a_store, open};
-pub use writer::{CommitError, Committed, Committer, Control, KINDS, Limits, Receipt, Room, WriterStats, start};
+pub use writer::{CommitError, Committed, Committer, Control, KINDS, Limits, Room, WriterStats, start};

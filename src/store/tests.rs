@@ -1,6 +1,7 @@
 //! Tests of the store: recovery and its ladder, checkpoints, the writer when the journal fails.
 
 mod space;
+mod tray;
 
 use std::sync::Arc;
 

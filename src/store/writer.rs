@@ -17,16 +17,12 @@
 //! that was durable; readiness falls.
 
 use std::collections::{HashSet, VecDeque};
-use std::future::Future;
-use std::pin::Pin as FuturePin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
+use super::receipt::{Bell, Receipt, Reply, Tray};
 use crate::domain::{
     CallerId, Change, Entry, GrantId, NewGrant, PolicyEntry, Sequence, Switch, Target, Timestamp, TokenKey,
 };
@@ -95,40 +91,6 @@ pub struct Committed {
     pub grant: Option<GrantId>,
 }
 
-type Reply = oneshot::Sender<Result<Committed, CommitError>>;
-
-/// Waits for a change to be durable and visible.
-#[derive(Debug)]
-pub struct Receipt(Result<oneshot::Receiver<Result<Committed, CommitError>>, Option<CommitError>>);
-
-impl Receipt {
-    /// Waits on a thread that may block.
-    ///
-    /// # Errors
-    /// Why the change was not made.
-    pub fn wait(self) -> Result<Committed, CommitError> {
-        match self.0 {
-            Ok(receiver) => receiver.blocking_recv().unwrap_or_else(|_| Err(gone())),
-            Err(error) => Err(error.unwrap_or_else(gone)),
-        }
-    }
-}
-
-impl Future for Receipt {
-    type Output = Result<Committed, CommitError>;
-
-    fn poll(mut self: FuturePin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.0 {
-            Ok(receiver) => FuturePin::new(receiver).poll(context).map(|sent| sent.unwrap_or_else(|_| Err(gone()))),
-            Err(error) => Poll::Ready(Err(error.take().unwrap_or_else(gone))),
-        }
-    }
-}
-
-fn gone() -> CommitError {
-    CommitError::Unknown("the writer went away before it answered".into())
-}
-
 struct Waiting {
     by: CallerId,
     at: Timestamp,
@@ -146,6 +108,14 @@ struct Queues {
     /// Why no more changes are taken.
     closed: Option<String>,
     stop: bool,
+    /// The writer waits to be woken. Nobody calls it while it is awake: it looks again before it sleeps.
+    asleep: bool,
+}
+
+impl Queues {
+    fn of(&mut self, change: &Change) -> &mut VecDeque<Waiting> {
+        if takes_away(change) { &mut self.urgent } else { &mut self.normal }
+    }
 }
 
 /// The kinds of changes that are told apart in numbers.
@@ -252,20 +222,48 @@ impl std::fmt::Debug for Committer {
 impl Committer {
     /// Hands a change to the writer. It is in the queue on return; the receipt tells what became of it.
     pub fn commit(&self, by: CallerId, change: Change, at: Timestamp) -> Receipt {
+        let (reply, receipt) = Reply::to_one();
+        match self.enqueue(Waiting { by, at, change, reply }) {
+            Ok(()) => receipt,
+            Err(why) => Receipt::refused(why),
+        }
+    }
+
+    /// Hands a change to the writer, for somebody who has many in flight: what became of it is laid in the tray, with
+    /// the tag.
+    ///
+    /// # Errors
+    /// It was refused at once, and nothing is laid in the tray.
+    pub fn commit_to_tray(
+        &self,
+        by: CallerId,
+        change: Change,
+        at: Timestamp,
+        tray: &Arc<Tray>,
+        tag: u32,
+    ) -> Result<(), CommitError> {
+        self.enqueue(Waiting { by, at, change, reply: Reply::to_tray(Arc::clone(tray), tag) })
+    }
+
+    fn enqueue(&self, waiting: Waiting) -> Result<(), CommitError> {
         let mut queues = self.0.queues();
         if let Some(why) = &queues.closed {
-            return Receipt(Err(Some(CommitError::Unavailable(why.clone()))));
+            let why = why.clone();
+            waiting.reply.cancel();
+            return Err(CommitError::Unavailable(why));
         }
-        let limit = self.0.limits.waiting_max;
-        let queue = if takes_away(&change) { &mut queues.urgent } else { &mut queues.normal };
-        if queue.len() >= limit {
-            return Receipt(Err(Some(CommitError::Busy)));
+        let queue = queues.of(&waiting.change);
+        if queue.len() >= self.0.limits.waiting_max {
+            waiting.reply.cancel();
+            return Err(CommitError::Busy);
         }
-        let (reply, receipt) = oneshot::channel();
-        queue.push_back(Waiting { by, at, change, reply });
+        queue.push_back(waiting);
+        let asleep = std::mem::take(&mut queues.asleep);
         drop(queues);
-        self.0.wake.notify_one();
-        Receipt(Ok(receipt))
+        if asleep {
+            self.0.wake.notify_one();
+        }
+        Ok(())
     }
 
     /// Where changes are read aloud.
@@ -448,10 +446,12 @@ impl Worker {
     fn take(&self, taken: &mut Vec<Waiting>) -> (Option<Sequence>, bool) {
         let mut queues = self.shared.queues();
         if queues.urgent.is_empty() && queues.normal.is_empty() && queues.discard.is_none() && !queues.stop {
+            queues.asleep = true;
             queues = match self.shared.wake.wait_timeout(queues, IDLE) {
                 Ok((queues, _)) => queues,
                 Err(poisoned) => poisoned.into_inner().0,
             };
+            queues.asleep = false;
         }
         let max = self.shared.limits.batch_max;
         let urgent = queues.urgent.len().min(max);
@@ -469,18 +469,18 @@ impl Worker {
     fn admit(&mut self, waiting: Waiting) {
         if self.poisoned() {
             let why = self.shared.queues().closed.clone().unwrap_or_default();
-            let _ = waiting.reply.send(Err(CommitError::Unavailable(why)));
+            waiting.reply.send(Err(CommitError::Unavailable(why)));
             return;
         }
         let room = self.shared.stats.room();
         if room == Room::Nothing || (room == Room::Reserve && !takes_away(&waiting.change)) {
             let what = if room == Room::Nothing { "no change" } else { "no change that gives rights" };
             let why = format!("the disk of the data directory is full, and {what} is made until it has space again");
-            let _ = waiting.reply.send(Err(CommitError::Unavailable(why)));
+            waiting.reply.send(Err(CommitError::Unavailable(why)));
             return;
         }
         if let Err(too_long) = entry::fits(&waiting.change) {
-            let _ = waiting.reply.send(Err(CommitError::Invalid(too_long.to_string())));
+            waiting.reply.send(Err(CommitError::Invalid(too_long.to_string())));
             return;
         }
         if self.must_flush_before(&waiting.change) {
@@ -494,12 +494,12 @@ impl Worker {
         }
         match admitted {
             Err(reject) => {
-                let _ = waiting.reply.send(Err(reject.into()));
+                waiting.reply.send(Err(reject.into()));
             }
             Ok(Admitted::Already) => {
                 // Said before, and durable since; but perhaps only in the batch at hand.
                 self.flush();
-                let _ = waiting.reply.send(Ok(Committed { sequence: self.index.applied(), grant: None }));
+                waiting.reply.send(Ok(Committed { sequence: self.index.applied(), grant: None }));
             }
             Ok(Admitted::New) => self.push(waiting),
         }
@@ -522,7 +522,7 @@ impl Worker {
             Change::MakeGrant(NewGrant { id, .. }) => {
                 let next = self.index.next_grant().and_then(|next| GrantId::new(next.number() + self.pending.grants));
                 let Some(next) = next else {
-                    let _ = reply.send(Err(CommitError::Conflict("no more grants fit".into())));
+                    reply.send(Err(CommitError::Conflict("no more grants fit".into())));
                     return;
                 };
                 *id = next;
@@ -560,8 +560,9 @@ impl Worker {
                 let why = error.to_string();
                 stats.poisoned.store(true, Relaxed);
                 self.shared.queues().closed = Some(why.clone());
+                let mut bell = Bell::default();
                 for (reply, _) in replies {
-                    let _ = reply.send(Err(CommitError::Unknown(why.clone())));
+                    reply.lay(Err(CommitError::Unknown(why.clone())), &mut bell);
                 }
                 return;
             }
@@ -577,8 +578,9 @@ impl Worker {
         // Between index and receipts, see the head of this file.
         self.shared.feed.publish(&entries);
         *self.shared.position.lock().unwrap_or_else(PoisonError::into_inner) = head;
+        let mut bell = Bell::default();
         for (entry, (reply, grant)) in entries.iter().zip(replies) {
-            let _ = reply.send(Ok(Committed { sequence: entry.sequence, grant }));
+            reply.lay(Ok(Committed { sequence: entry.sequence, grant }), &mut bell);
         }
     }
 
