@@ -10,6 +10,7 @@ mod gateway;
 mod hostile;
 mod house;
 mod kill;
+mod matrix;
 mod native;
 mod service;
 mod signals;
