@@ -3,6 +3,7 @@
 //! Nothing here looks into the server. A test that needs a program that is not installed says SKIPPED and passes. One
 //! environment variable makes more of it: `TOKENSCOPE_KILL_CYCLES`, how often the server is killed (default 5).
 
+mod canaries;
 mod clients;
 mod damage;
 mod full_disk;
