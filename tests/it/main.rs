@@ -18,6 +18,7 @@ mod protocol;
 mod scribe;
 mod shrink;
 mod standards;
+mod steps;
 mod tidy;
 mod touches;
 mod twin;

@@ -5,6 +5,7 @@
 
 mod canaries;
 mod clients;
+mod clock;
 mod damage;
 mod full_disk;
 mod gateway;
