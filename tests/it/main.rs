@@ -8,6 +8,7 @@ mod altered;
 mod caches;
 mod dice;
 mod face;
+mod golden;
 mod hazards;
 mod lessons;
 mod model;

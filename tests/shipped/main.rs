@@ -10,6 +10,7 @@ mod damage;
 mod drain;
 mod full_disk;
 mod gateway;
+mod golden;
 mod hostile;
 mod house;
 mod kill;
