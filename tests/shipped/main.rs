@@ -13,6 +13,7 @@ mod gateway;
 mod golden;
 mod hostile;
 mod house;
+mod inject;
 mod kill;
 mod matrix;
 mod native;
