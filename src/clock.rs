@@ -26,6 +26,8 @@ pub struct Clock {
 #[derive(Debug)]
 enum Source {
     System {
+        /// Where the two below and the wall clock are read.
+        machine: Machine,
         /// Wall clock at start, in seconds since 1970.
         wall_at_start: u32,
         /// Boot-time clock at start, in seconds.
@@ -36,21 +38,65 @@ enum Source {
     Manual(AtomicU32),
 }
 
-fn wall() -> u32 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u32::try_from(since.as_secs()).unwrap_or(u32::MAX - 1)
+/// The clocks of a machine.
+#[derive(Clone, Debug)]
+enum Machine {
+    /// This one's.
+    Real,
+    /// One whose clocks a test sets as it likes.
+    #[cfg(any(test, feature = "testing"))]
+    Simulated(Arc<Hands>),
 }
 
-fn boot_seconds() -> i64 {
-    clock_gettime(ClockId::Boottime).tv_sec
+/// The clocks of a machine that is not there. Unlike [`Clock::manual`] they may be set back, stand still, and go apart:
+/// what a [`Clock`] makes of them is what is tested.
+#[cfg(any(test, feature = "testing"))]
+#[derive(Debug, Default)]
+pub struct Hands {
+    /// The wall clock, in seconds since 1970.
+    pub wall: AtomicU32,
+    /// The clock since boot, in seconds; goes on in suspend. A real one never runs back.
+    pub boot: std::sync::atomic::AtomicI64,
+}
+
+impl Machine {
+    fn wall(&self) -> u32 {
+        match self {
+            Self::Real => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                u32::try_from(since.as_secs()).unwrap_or(u32::MAX - 1)
+            }
+            #[cfg(any(test, feature = "testing"))]
+            Self::Simulated(hands) => hands.wall.load(Ordering::Relaxed),
+        }
+    }
+
+    fn boot_seconds(&self) -> i64 {
+        match self {
+            Self::Real => clock_gettime(ClockId::Boottime).tv_sec,
+            #[cfg(any(test, feature = "testing"))]
+            Self::Simulated(hands) => hands.boot.load(Ordering::Relaxed),
+        }
+    }
 }
 
 impl Clock {
     /// The system's clock, never telling less than `floor` (the highest moment an earlier run has written down).
     pub fn system(floor: Timestamp) -> Self {
-        let wall_at_start = wall().max(floor.raw());
+        Self::on(Machine::Real, floor)
+    }
+
+    /// The same on a machine whose clocks are these; for tests.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn simulated(hands: Arc<Hands>, floor: Timestamp) -> Self {
+        Self::on(Machine::Simulated(hands), floor)
+    }
+
+    fn on(machine: Machine, floor: Timestamp) -> Self {
+        let wall_at_start = machine.wall().max(floor.raw());
+        let boot_at_start = machine.boot_seconds();
         let highest = AtomicU32::new(wall_at_start);
-        Self::of(Source::System { wall_at_start, boot_at_start: boot_seconds(), highest })
+        Self::of(Source::System { machine, wall_at_start, boot_at_start, highest })
     }
 
     /// A clock that stands still until it is moved; for tests and the demo.
@@ -74,20 +120,20 @@ impl Clock {
     pub fn now_ms(&self) -> u64 {
         let told = self.now().seconds().saturating_mul(1_000);
         match &*self.source {
-            Source::System { .. } => {
+            Source::System { machine: Machine::Real, .. } => {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 u64::try_from(since.as_millis()).unwrap_or(u64::MAX).max(told)
             }
-            Source::Manual(_) => told,
+            _ => told,
         }
     }
 
     /// The current moment.
     pub fn now(&self) -> Timestamp {
         match &*self.source {
-            Source::System { wall_at_start, boot_at_start, highest } => {
-                let passed = u32::try_from(boot_seconds() - boot_at_start).unwrap_or(0);
-                let told = wall().max(wall_at_start.saturating_add(passed));
+            Source::System { machine, wall_at_start, boot_at_start, highest } => {
+                let passed = u32::try_from(machine.boot_seconds() - boot_at_start).unwrap_or(0);
+                let told = machine.wall().max(wall_at_start.saturating_add(passed));
                 Timestamp::from_raw(highest.fetch_max(told, Ordering::Relaxed).max(told))
             }
             Source::Manual(now) => Timestamp::from_raw(now.load(Ordering::Relaxed)),

@@ -6,7 +6,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::caller::{Caller, RevokeRight};
 use super::request::{ChangeError, ChangeRequest, Done, NamedAccess, RevokeTarget, TokenTerms};
-use super::{Refusal, Service};
+use super::{Pin, Refusal, Service};
 use crate::domain::scope::check_scope_name;
 use crate::domain::token::CONFIRMATION_BYTES_MAX;
 use crate::domain::{
@@ -30,6 +30,20 @@ impl From<CommitError> for ChangeError {
         }
     }
 }
+
+/// Whose a token is, for an OAuth client that may revoke its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Owned {
+    /// No such token is known.
+    Nobodys,
+    /// The client's.
+    Own,
+    /// Another client's.
+    Anothers,
+}
+
+/// What an OAuth client may not do.
+pub(super) const ANOTHERS_TOKEN: &str = "revoke another client's token";
 
 /// A change ready for the writer, and what its answer will need beside the receipt.
 struct Prepared {
@@ -122,24 +136,37 @@ impl Service {
 
     /// RFC 7009: an OAuth client that revokes a token nobody knows is told "done", and nothing is written for it.
     fn nothing_to_do(&self, caller: &Caller, request: &ChangeRequest) -> Result<Option<Done>, ChangeError> {
-        let (ChangeRequest::Revoke(target), Some(RevokeRight::OwnTokensOf(client))) = (request, &caller.rights.revoke)
+        let (ChangeRequest::Revoke(target), Some(RevokeRight::OwnTokensOf(_))) = (request, &caller.rights.revoke)
         else {
             return Ok(None);
         };
+        match self.owned(&self.pin(), caller, target) {
+            None => Ok(None),
+            Some(Owned::Nobodys) => {
+                Ok(Some(Done { revision: self.revision(), grant: None, handle: None, token: None }))
+            }
+            Some(Owned::Own) => Ok(None),
+            Some(Owned::Anothers) => {
+                Err(ChangeError::Forbidden { caller: caller.id.to_string(), what: ANOTHERS_TOKEN })
+            }
+        }
+    }
+
+    /// Whose the one token is that an OAuth client wants to revoke. `None`: the caller is not limited to its own tokens,
+    /// or names something else than a token.
+    pub(super) fn owned(&self, pin: &Pin<'_>, caller: &Caller, target: &RevokeTarget) -> Option<Owned> {
+        let Some(RevokeRight::OwnTokensOf(client)) = &caller.rights.revoke else { return None };
         let key = match target {
             RevokeTarget::Token(digest) => self.key(digest),
             RevokeTarget::Handle(handle) => handle.key(),
-            _ => return Ok(None),
+            _ => return None,
         };
-        let pin = self.pin();
         let owner = pin.token(key).and_then(|token| pin.grant(token.grant)).map(|grant| pin.client_text(grant.client));
-        match owner {
-            None => Ok(Some(Done { revision: self.revision(), grant: None, handle: None, token: None })),
-            Some(owner) if owner == client.as_str() => Ok(None),
-            Some(_) => {
-                Err(ChangeError::Forbidden { caller: caller.id.to_string(), what: "revoke another client's token" })
-            }
-        }
+        Some(match owner {
+            None => Owned::Nobodys,
+            Some(owner) if owner == client.as_str() => Owned::Own,
+            Some(_) => Owned::Anothers,
+        })
     }
 
     fn may_change(&self, caller: &Caller, request: &ChangeRequest) -> Result<(), ChangeError> {

@@ -234,7 +234,7 @@ impl Service {
     /// The caller may not see it. A workspace nothing was ever said about has the default policy.
     pub fn policy(&self, caller: &Caller, workspace: &str) -> Result<PolicyRow, ReportError> {
         let id = WorkspaceId::parse(workspace).map_err(|error| ReportError::Invalid(error.to_string()))?;
-        if !sees_all(caller) && !caller.administers_workspace(&id) {
+        if !caller.rights.operate && !caller.administers_workspace(&id) {
             return Err(forbidden(caller, "see the app policy of this workspace"));
         }
         let pin = self.pin();
@@ -329,6 +329,10 @@ impl Service {
         }
         let pin = self.pin();
         let revision = self.revision();
+        // As when it is really revoked: otherwise a client would learn whether another's token is active.
+        if self.owned(&pin, caller, target) == Some(change::Owned::Anothers) {
+            return Err(forbidden(caller, change::ANOTHERS_TOKEN));
+        }
         let hit = Hit::of(&pin, &self.target(target.clone()))?;
         let (mut grants, mut tokens) = (0, 0);
         let mut hit_grants = GrantSet::none(&pin);

@@ -72,6 +72,9 @@ pub enum OpenError {
         /// Its epoch.
         epoch: u64,
     },
+    /// The only snapshots there are were written by a program of another version.
+    #[error("{0}; nothing was changed")]
+    OtherVersion(String),
     /// The journal ends before something that is known to have been acknowledged.
     #[error(
         "the journal ends at {journal}, but {what} knows of {known}: an older copy of the data was put back; \
@@ -186,6 +189,7 @@ fn newest_sound(
     // A seal that does not match is damage or another key. Only when an older one opens under this key is it damage for
     // sure; until then nothing is set aside, so that a mistaken key file moves no sound snapshot away.
     let mut doubtful: Vec<(String, String)> = Vec::new();
+    let mut of_another_version: Option<String> = None;
     for (revision, name) in snapshots {
         if revision.epoch == head.epoch && revision.sequence < head.discarded {
             // Sound or not, the journal no longer goes on from it.
@@ -207,6 +211,11 @@ fn newest_sound(
                 return Ok(Some((index, writer, header.sequence, Some(ChainHash(header.chain)), floor)));
             }
             Err(SnapshotError::Io(error)) => return Err(error.into()),
+            // Sound for the program that wrote it, which may come back: never moved.
+            Err(error @ SnapshotError::Format { .. }) => {
+                recovered.set_aside.push(format!("{name} is left where it is and not used: {error}"));
+                of_another_version.get_or_insert(error.to_string());
+            }
             Err(error @ SnapshotError::WrongKey { .. }) => {
                 recovered.set_aside.push(format!("{name} is not used: {error}"));
                 doubtful.push((name, error.to_string()));
@@ -217,7 +226,11 @@ fn newest_sound(
             }
         }
     }
-    Ok(None)
+    match of_another_version {
+        // Without it the journal cannot be gone on from.
+        Some(text) if head.discarded > Sequence::ZERO => Err(OpenError::OtherVersion(text)),
+        _ => Ok(None),
+    }
 }
 
 fn load(dir: &DataDir, name: &str, keys: &Keys) -> Result<(snapshot::Header, Index, Writer), SnapshotError> {

@@ -4,9 +4,11 @@
 //! `lessons` pins bugs that others shipped, `touches` that what is kept in memory ends when it must. What is tested stands behind `face::Room`: `plain` is the rule of the
 //! domain over hash maps, `world` is the service. `tidy` reads the sources and keeps the rules of the house.
 
+mod altered;
 mod caches;
 mod dice;
 mod face;
+mod golden;
 mod hazards;
 mod lessons;
 mod model;
@@ -17,6 +19,7 @@ mod protocol;
 mod scribe;
 mod shrink;
 mod standards;
+mod steps;
 mod tidy;
 mod touches;
 mod twin;

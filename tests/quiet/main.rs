@@ -174,3 +174,75 @@ fn a_hit_in_the_near_cache_allocates_nothing_whatever_the_answer() {
     }
     assert!(seen.iter().all(|count| *count == 200), "every kind of answer was given: {seen:?}");
 }
+
+/// A flood of tokens nobody knows costs less than as many that are known: nothing at the evaluator, and at the door no
+/// more allocations than a hit, nor more bytes; and nothing of it stays.
+#[test]
+fn a_miss_allocates_no_more_than_a_hit_and_leaves_nothing_behind() {
+    use std::sync::Arc;
+    use tokenscope::domain::mint::TokenPrefix;
+    use tokenscope::server::credentials::{Callers, CredentialsOf};
+    use tokenscope::server::http::{Face, OauthSettings};
+
+    let (service, _control) = filled();
+    let caller = almighty();
+    let before = (service.pin().bytes(), service.pin().tokens(), service.revision());
+    let counted = allocations(|| {
+        for number in 1_000..101_000 {
+            let pin = service.pin();
+            let key = service.key(&digest(number));
+            service.look_ahead(&pin, &[Coming { key, place: None }]);
+            let (scope, place) = (ScopeAsked::Name("tasks:read"), PlaceAsked::Name("1579"));
+            let decision = service.check(&pin, &caller, key, scope, place, NOW).expect("a verdict");
+            assert!(matches!(decision, Decision::Inactive(_)));
+        }
+    });
+    // The first look of a thread makes its place among the readers.
+    assert!(counted <= 2, "{counted} allocations in 100,000 misses");
+    let after = (service.pin().bytes(), service.pin().tokens(), service.revision());
+    assert_eq!(before, after, "a miss leaves nothing behind");
+
+    let secret_sha256 = Some(*TokenDigest::of(b"secret").as_bytes());
+    let shows = CredentialsOf { secret_sha256, ..CredentialsOf::default() };
+    let shared = tokenscope::server::Shared {
+        service,
+        callers: Arc::new(arc_swap::ArcSwap::from_pointee(Callers::new(vec![(almighty(), shows)]))),
+        clock: tokenscope::clock::Clock::manual(NOW),
+        stats: Arc::default(),
+    };
+    let face = Face::new(
+        shared,
+        OauthSettings {
+            issuer: "https://issuer.example".into(),
+            base_url: "https://issuer.example".into(),
+            prefix: TokenPrefix::parse("tks").expect("a prefix"),
+            realm: "tokenscope".into(),
+            base_document: None,
+            client_certificates: true,
+            revocation_wait: tokenscope::server::Wait::Applied,
+        },
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+    // Four bytes each, as the tokens of `filled` are.
+    let form = |number: u32| {
+        number.to_le_bytes().iter().fold(String::from("token="), |text, byte| format!("{text}%{byte:02x}"))
+    };
+    let ask = |number: u32, expected: &[u8]| {
+        let form = form(number);
+        let mut told = None;
+        let counted = allocations(|| {
+            told = runtime.block_on(face.post("/introspect", b"Basic dGVzdHM6c2VjcmV0", form.as_bytes()));
+        });
+        let told = told.expect("a request that can be sent");
+        assert!(told.status == 200 && told.body.starts_with(expected), "{number}: {told:?}");
+        counted
+    };
+    let worst = |numbers: std::ops::Range<u32>, expected: &[u8]| {
+        numbers.map(|number| ask(number, expected)).max().unwrap_or_default()
+    };
+    worst(20..40, b"{\"active\":");
+    let hit = worst(20..40, b"{\"active\":true");
+    let miss = worst(1_000..1_200, b"{\"active\":false}");
+    println!("allocations of one introspection over HTTPS: a hit at most {hit}, a miss at most {miss}");
+    assert!(miss <= hit, "a miss costs {miss} allocations, a hit {hit}");
+}

@@ -121,6 +121,82 @@ fn a_second_dev_on_the_same_directory_leaves_the_first_ones_file_alone() {
     assert_eq!(run(&["status", "--json"], "", &[("TOKENSCOPE_DEV", &dev.json)]).code, Some(0));
 }
 
+/// The crate `oauth2`, with the tests' own HTTPS below it.
+#[test]
+fn the_oauth2_crate_introspects_revokes_and_sees_active_false() {
+    use oauth2::basic::BasicClient;
+    use oauth2::{
+        AccessToken, ClientId, ClientSecret, HttpRequest, HttpResponse, IntrospectionUrl, RevocationUrl,
+        StandardRevocableToken, TokenIntrospectionResponse as _,
+    };
+
+    let dev = Dev::start();
+    let file = dev.file();
+    let web = Web::new(address(&file, "https"), Path::new(file["ca_file"].as_str().unwrap()));
+    let http = |request: HttpRequest| -> std::io::Result<HttpResponse> {
+        let (method, path) = (request.method(), request.uri().path());
+        let mut bytes = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n").into_bytes();
+        for (name, value) in request.headers() {
+            bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        bytes.extend(format!("content-length: {}\r\n\r\n", request.body().len()).bytes());
+        bytes.extend(request.body());
+        let answer = web.send(&bytes)?;
+        let mut response = oauth2::http::Response::builder().status(answer.status);
+        for (name, value) in &answer.headers {
+            response = response.header(name, value);
+        }
+        Ok(response.body(answer.body).unwrap())
+    };
+    let client = |name: &str| {
+        let caller = entry(&file, "callers", name);
+        let text = |field: &str| caller[field].as_str().unwrap().to_owned();
+        let url = |path: &str| format!("{}{path}", file["https_url"].as_str().unwrap());
+        BasicClient::new(ClientId::new(text("client_id")))
+            .set_client_secret(ClientSecret::new(text("client_secret")))
+            .set_introspection_url(IntrospectionUrl::new(url("/introspect")).unwrap())
+            .set_revocation_url(RevocationUrl::new(url("/revoke")).unwrap())
+    };
+    let sample = entry(&file, "tokens", "maria-time");
+    let token = AccessToken::new(sample["token"].as_str().unwrap().to_owned());
+    let told = client("api").introspect(&token).request(&http).unwrap();
+    assert!(told.active());
+    assert_eq!(told.sub(), sample["subject"].as_str());
+    assert_eq!(told.client_id().map(|id| id.as_str()), sample["client_id"].as_str());
+    assert!(told.exp().is_some() && told.scopes().is_some_and(|scopes| scopes.len() == 3), "{told:?}");
+    let revocation = client("time-tracker");
+    revocation.revoke_token(StandardRevocableToken::from(&token)).unwrap().request(&http).unwrap();
+    // What the crate itself read of the answer: nothing but "not active".
+    let told = client("api").introspect(&token).request(&http).unwrap();
+    assert_eq!(serde_json::to_value(&told).unwrap(), serde_json::json!({ "active": false }));
+    // Somebody who may not ask is refused as RFC 6749 says, which the crate understands.
+    assert!(client("time-tracker").introspect(&token).request(&http).is_err());
+    figure("oauth2 (Rust): introspection, revocation, and then active: false");
+}
+
+/// `openid-client` from npm: installed globally, or below the directory `TOKENSCOPE_NODE_MODULES` names.
+#[test]
+fn the_stock_javascript_client_introspects_revokes_and_sees_active_false() {
+    if !super::house::is_installed("node") {
+        return skipped("a stock client in JavaScript: no node here");
+    }
+    let dev = Dev::start();
+    let file = dev.file();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/stock.mjs");
+    let mut command = Command::new("node");
+    // The one way there is to give node another authority.
+    command.arg(script).arg(&dev.json).env("NODE_EXTRA_CA_CERTS", file["ca_file"].as_str().unwrap());
+    let ran = command.output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "{out}{err}");
+    for line in out.lines() {
+        match line.strip_prefix("SKIPPED: ") {
+            Some(what) => skipped(what),
+            None => figure(line),
+        }
+    }
+}
+
 #[test]
 fn stock_python_clients_introspect_revoke_and_see_active_false() {
     let python = ["python3", "python"].into_iter().find(|it| super::house::is_installed(it));

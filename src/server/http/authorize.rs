@@ -48,7 +48,7 @@ use super::answer::{self, Answer};
 use super::authenticate::split_scheme;
 use super::challenge::{self, Challenge, Scheme};
 use super::form::Form;
-use super::oauth::{Stop, decide, holds_everywhere, scope_list};
+use super::oauth::{Stop, decide, holds_everywhere, may_ask_there, scope_list};
 use crate::domain::{Denial, Inactive, Place, Timestamp};
 use crate::server::api::introspection::Shown;
 use crate::service::caller::Caller;
@@ -179,7 +179,10 @@ fn decide_all(desk: &Desk, caller: &Caller, token: Vec<u8>, asked: &Wanted, now:
     let names = scope_list(&asked.scope)?;
     let place = asked.place.as_deref();
     let service = &desk.shared.service;
-    let digest = desk.digest(token)?;
+    // Wiped whatever comes of it.
+    let digest = desk.digest(token);
+    may_ask_there(caller, place)?;
+    let digest = digest?;
     let revision = service.revision();
     let key = service.key(&digest);
     let pin = service.pin();

@@ -145,7 +145,10 @@ fn evaluate(desk: &Desk, caller: &Caller, form: &mut Form, now: Timestamp) -> Re
         let least = Revision::parse(text).ok_or(Stop::Malformed("tokenscope_least_revision is not a revision"))?;
         service.reached(least)?;
     }
-    let digest = desk.digest(token)?;
+    // Wiped whatever comes of it.
+    let digest = desk.digest(token);
+    may_ask_there(caller, place)?;
+    let digest = digest?;
     // Read before the facts: the answer may know more than it says, never less.
     let revision = service.revision();
     let key = service.key(&digest);
@@ -195,6 +198,12 @@ fn evaluate(desk: &Desk, caller: &Caller, form: &mut Form, now: Timestamp) -> Re
         Some(Some(denial)) => stats.count_denied(denial),
     }
     Ok(body)
+}
+
+/// Whether the caller may ask about `place`; comes before anything about the token, its form included (R9767-08).
+pub(super) fn may_ask_there(caller: &Caller, place: Option<&str>) -> Result<(), Stop> {
+    let workspace = |place: &str| caller.may_ask_about(place.split_once('/').map_or(place, |(workspace, _)| workspace));
+    if place.is_none_or(workspace) { Ok(()) } else { Err(Stop::Refused(Refusal::MayNotAskThere)) }
 }
 
 /// Whether the token may do all of `wanted` at `place`: the first denial, if there is one.

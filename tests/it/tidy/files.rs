@@ -111,7 +111,9 @@ fn every_other_file_is_used_by_some_source_or_page() {
         };
         // A page that tells of the folder it lies in.
         let of_folder = name == "README.md";
-        if !of_folder && !texts.iter().any(used) {
+        // A golden data directory is read whole; `golden` holds its files against the index.
+        let of_directory = path.starts_with("tests/vectors/data-");
+        if !of_folder && !of_directory && !texts.iter().any(used) {
             wrong.push(format!("{path} is named by no source and no page"));
         }
     }
