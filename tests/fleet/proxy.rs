@@ -146,15 +146,17 @@ async fn upwards(socket: Arc<UdpSocket>, server: SocketAddr, weather: Arc<Weathe
         let Ok((length, client)) = socket.recv_from(&mut bytes).await else { continue };
         // Whoever is gone has its socket to itself alone here.
         ours.retain(|known, ours| *known == client || Arc::strong_count(ours) > 1);
-        if !ours.contains_key(&client) {
-            let up = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
-            up.connect(server).await.unwrap();
-            tokio::spawn(downwards(Arc::clone(&up), Arc::clone(&socket), client, Arc::clone(&weather)));
-            ours.insert(client, up);
-        }
-        if let Some(up) = ours.get(&client) {
-            weather.pass(&bytes[..length], &Way::Up(Arc::clone(up))).await;
-        }
+        let up = match ours.get(&client) {
+            Some(up) => Arc::clone(up),
+            None => {
+                let up = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
+                up.connect(server).await.unwrap();
+                tokio::spawn(downwards(Arc::clone(&up), Arc::clone(&socket), client, Arc::clone(&weather)));
+                ours.insert(client, Arc::clone(&up));
+                up
+            }
+        };
+        weather.pass(&bytes[..length], &Way::Up(up)).await;
     }
 }
 

@@ -268,14 +268,14 @@ impl Driver<'_> {
         }
     }
 
-    /// Revokes one, or several at once, that most of the clients are letting in at this moment.
+    /// Revokes one, or several at once, that many of the clients are letting in at this moment.
     fn step(&mut self) {
-        let at_once = if self.dice.chance(30) { 2 + self.dice.roll(3) as usize } else { 1 };
+        let at_once = if self.dice.chance(40) { 2 + self.dice.roll(3) as usize } else { 1 };
         let mut oldest: Vec<u32> = self.good.iter().copied().take(8).collect();
         self.dice.shuffle(&mut oldest);
         let chosen = &oldest[..at_once];
         self.announce(chosen[0]);
-        self.is_hammered(chosen[0], self.fleet.len() / 2);
+        self.is_hammered(chosen[0], self.fleet.len() / 3);
         let mut revoking = JoinSet::new();
         for (place, number) in chosen.iter().copied().enumerate() {
             let by_grant = self.dice.chance(25);

@@ -173,7 +173,7 @@ impl Lane<'_> {
     pub fn of_server(mut self) {
         loop {
             for kills in [true, false] {
-                self.rest(self.lease * 10);
+                self.rest(self.lease * 8);
                 self.waits_for_trouble();
                 if self.over.load(Relaxed) {
                     return;
