@@ -93,45 +93,68 @@ impl Admin {
         unreachable!("patience ends before attempts do")
     }
 
-    /// A token of a grant of its own.
+    /// A change by the JSON API; what it answered.
+    async fn change(&self, path: &str, body: Value) -> (Value, u64, u32) {
+        let body = body.to_string();
+        let call = |client: Client| {
+            let body = body.clone();
+            async move {
+                let answer = client.api("POST", path, body.as_bytes()).await?;
+                let told: Value = serde_json::from_slice(&answer.body).unwrap();
+                match answer.status {
+                    200 => Ok(told),
+                    429 | 503 => Err(Error::Unavailable(told.to_string())),
+                    _ => panic!("{path} {body}: {told}"),
+                }
+            }
+        };
+        self.until_done(path, call).await
+    }
+
+    /// A token of a grant of its own, and for some a subject of its own too.
     async fn issue(&self, number: u32) -> GrantId {
+        let subject = subject(number);
+        if let Some(subject) = &subject {
+            self.change("/v1/members", json!({ "subject": subject, "place": PLACE })).await;
+        }
         let body = json!({
-            "subject": "maria", "client": "time-tracker", "never_expires": true,
+            "subject": subject.as_deref().unwrap_or("maria"), "client": "time-tracker", "never_expires": true,
             "access": [{ "place": PLACE, "scopes": [SCOPE] }],
         });
-        let body = body.to_string();
-        let (grant, ..) = self
-            .until_done("a grant", |client| {
-                let body = body.clone();
-                async move {
-                    let answer = client.api("POST", "/v1/grants", body.as_bytes()).await?;
-                    let told: Value = serde_json::from_slice(&answer.body).unwrap();
-                    match answer.status {
-                        200 => Ok(told["grant"].as_str().unwrap().strip_prefix('g').unwrap().parse().unwrap()),
-                        429 | 503 => Err(Error::Unavailable(told.to_string())),
-                        _ => panic!("{told}"),
-                    }
-                }
-            })
-            .await;
+        let (told, ..) = self.change("/v1/grants", body).await;
+        let grant = told["grant"].as_str().unwrap().strip_prefix('g').unwrap().parse().unwrap();
         let grant = GrantId::new(grant).unwrap();
         let at = now();
         let times = TokenTimes { issued: at, not_before: at, expiry: Expiry::Never };
         let new = NewToken { token: token(number), grant, times, confirmation: None, audience: None };
-        self.until_done("a token", |client| {
+        let register = |client: Client| {
             let new = new.clone();
             async move { client.register(&new).await }
-        })
-        .await;
+        };
+        self.until_done("a token", register).await;
         grant
     }
 
-    async fn revoke(&self, number: u32, what: Revoke, wait: Wait) -> Revocation {
+    async fn revoke(&self, number: u32, grant: Option<GrantId>, wait: Wait) -> Revocation {
         let began = moment();
-        let (_, called, attempts) =
-            self.until_done("a revocation", |client| async move { client.revoke_and_wait(what, wait).await }).await;
+        let (called, attempts) = if let Some(subject) = subject(number) {
+            let path =
+                if wait == Wait::Fenced { "/v1/members/remove?wait=fenced" } else { "/v1/members/remove?wait=durable" };
+            let (_, called, attempts) = self.change(path, json!({ "subject": subject, "place": PLACE })).await;
+            (called, attempts)
+        } else {
+            let what = grant.map_or(Revoke::Token(token(number)), Revoke::Grant);
+            let revoke = |client: Client| async move { client.revoke_and_wait(what, wait).await };
+            let (_, called, attempts) = self.until_done("a revocation", revoke).await;
+            (called, attempts)
+        };
         Revocation { token: number, is_fenced: wait == Wait::Fenced, began, called, returned: moment(), attempts }
     }
+}
+
+/// Each fourth token has a subject of its own: it ends when the subject is no member any more, and not by a revocation.
+fn subject(number: u32) -> Option<String> {
+    (number % 4 == 3).then(|| format!("fleet-{number}"))
 }
 
 /// Ends the lanes, however the run ends.
@@ -280,10 +303,9 @@ impl Driver<'_> {
         for (place, number) in chosen.iter().copied().enumerate() {
             let by_grant = self.dice.chance(25);
             let wait = if (self.done.len() + place) % DURABLE == 3 { Wait::Durable } else { Wait::Fenced };
-            let grant = Revoke::Grant(self.grants[number as usize]);
-            let what = if by_grant { grant } else { Revoke::Token(token(number)) };
+            let grant = by_grant.then(|| self.grants[number as usize]);
             let admin = Arc::clone(&self.admin);
-            revoking.spawn_on(async move { admin.revoke(number, what, wait).await }, self.runtime.handle());
+            revoking.spawn_on(async move { admin.revoke(number, grant, wait).await }, self.runtime.handle());
         }
         for revocation in self.runtime.block_on(revoking.join_all()) {
             self.good.remove(&revocation.token);
