@@ -123,6 +123,7 @@ fn play(task: &Task) {
                 served: Vec::new(),
                 ended: HashSet::new(),
                 kept: (task.flaw == Some(Flaw::OwnDecisions)).then(HashMap::new),
+                refused: 0,
             };
             let (board, over) = (&board, &over);
             threads.spawn(move || asker.ask(board, over));
@@ -150,6 +151,8 @@ struct Asker<'c> {
     ended: HashSet<u32>,
     /// A flaw: until when a token is let in whatever anybody says.
     kept: Option<HashMap<u32, u64>>,
+    /// Looks in this round at tokens that had ended.
+    refused: u32,
 }
 
 impl Asker<'_> {
@@ -166,6 +169,10 @@ impl Asker<'_> {
                 if (wanted.from..wanted.to).contains(&next) {
                     may_ask &= self.look(next, may_ask && !self.ended.contains(&next));
                 }
+            }
+            if self.refused > 0 {
+                let looks = std::mem::take(&mut self.refused);
+                self.serve_later(Kind::Refused, looks, moment());
             }
             serve(self.out, &self.served);
             self.served.clear();
@@ -198,6 +205,7 @@ impl Asker<'_> {
             return true;
         }
         if !may_ask {
+            self.refused += u32::from(self.ended.contains(&number));
             return true;
         }
         match self.runtime.block_on(self.cache.check(name, SCOPE, PLACE)) {
@@ -216,6 +224,8 @@ impl Asker<'_> {
             self.serve_later(how, number, began);
         } else if self.ended.insert(number) {
             self.serve_later(Kind::Denied, number, began);
+        } else {
+            self.refused += 1;
         }
     }
 

@@ -21,6 +21,8 @@ const JUST_BEFORE: Duration = Duration::from_millis(50);
 #[derive(Clone, Copy, Debug)]
 pub struct Revocation {
     pub token: u32,
+    /// Clients looked at it once a millisecond.
+    pub is_watched: bool,
     /// Otherwise it returned as soon as it was durable and applied.
     pub is_fenced: bool,
     /// The first attempt began.
@@ -54,6 +56,8 @@ pub struct Judgement {
     pub late: Vec<Late>,
     pub accepts: u64,
     pub from_memory: u64,
+    /// Looks at tokens by a client that had been denied them before: none was let in.
+    pub refused: u64,
     pub fences: usize,
     /// Of each revocation that did not wait for a fence: how long after its return an accept began.
     pub staleness: Vec<Duration>,
@@ -119,7 +123,7 @@ impl Judgement {
         let after = nanoseconds(plan.lease);
         let meets = |span: &Span, from: u64, to: u64| span.meets(from.saturating_sub(after), to);
         for revocation in revocations {
-            let Revocation { token, is_fenced, began, called, returned, attempts } = *revocation;
+            let Revocation { token, is_watched, is_fenced, began, called, returned, attempts } = *revocation;
             let rows = rows.get(&token).map_or(&[][..], Vec::as_slice);
             let accepts = || rows.iter().filter_map(|(process, row)| Some((*process, row.last?)));
             let server_in_trouble = attempts > 1 || server.iter().any(|span| meets(span, called, returned));
@@ -148,7 +152,7 @@ impl Judgement {
                 let in_trouble = |span: &Span| meets(span, began, denied.ended);
                 let troubled = server.iter().any(in_trouble)
                     || clients.iter().any(|(client, span)| *client == process.client && in_trouble(span));
-                if !troubled && last.began >= began.saturating_sub(nanoseconds(JUST_BEFORE)) {
+                if is_watched && !troubled && last.began >= began.saturating_sub(nanoseconds(JUST_BEFORE)) {
                     last_accepts.push(between(began, last.began));
                     denials.push(between(began, denied.ended));
                 }
@@ -160,6 +164,7 @@ impl Judgement {
             late,
             accepts: ledger.accepts,
             from_memory: ledger.from_memory,
+            refused: ledger.refused,
             fences: fenced.len(),
             staleness,
             fenced,
@@ -216,6 +221,7 @@ impl Judgement {
             "client_processes": self.processes,
             "accepts": self.accepts,
             "accepts_from_memory": self.from_memory,
+            "looks_at_ended_tokens": self.refused,
             "accepts_begun_after_the_fence": self.late.len(),
             "spreads": spreads,
             "troubles": self.troubles.iter().copied().collect::<std::collections::BTreeMap<_, _>>(),
@@ -229,7 +235,8 @@ impl fmt::Display for Judgement {
         writeln!(
             f,
             "fleet: seed {}, lease {} ms: {} fenced revocations and {} durable ones ({} calls repeated), {} client \
-             processes, {} accepts, {} of them from memory; {} began after a fence; {:.1} s",
+             processes, {} accepts, {} of them from memory, {} looks at what had ended; {} accepts began after a fence; \
+             {:.1} s",
             self.seed,
             self.lease.as_millis(),
             self.fences,
@@ -238,6 +245,7 @@ impl fmt::Display for Judgement {
             self.processes,
             self.accepts,
             self.from_memory,
+            self.refused,
             self.late.len(),
             self.took.as_secs_f64(),
         )?;

@@ -29,23 +29,32 @@ pub struct Ledger {
     pub rows: HashMap<(Process, u32), Row>,
     pub accepts: u64,
     pub from_memory: u64,
+    /// Looks at tokens that had been denied before.
+    pub refused: u64,
     /// Processes that had a lease, and when the first was there.
     pub live: HashMap<Process, u64>,
 }
 
 impl Ledger {
     fn note(&mut self, process: Process, record: Record) {
-        let row = self.rows.entry((process, record.token)).or_default();
-        match record.kind {
+        let row = match record.kind {
             Kind::Live => {
                 self.live.insert(process, record.began);
+                return;
             }
+            Kind::Refused => {
+                self.refused += u64::from(record.token);
+                return;
+            }
+            Kind::Held | Kind::Asked | Kind::Denied => self.rows.entry((process, record.token)).or_default(),
+        };
+        match record.kind {
             Kind::Held | Kind::Asked => {
                 self.accepts += 1;
                 self.from_memory += u64::from(record.kind == Kind::Held);
                 row.last = row.last.filter(|last| last.began >= record.began).or(Some(record));
             }
-            Kind::Denied => row.denied = row.denied.filter(|first| first.ended <= record.ended).or(Some(record)),
+            _ => row.denied = row.denied.filter(|first| first.ended <= record.ended).or(Some(record)),
         }
     }
 }
@@ -79,12 +88,13 @@ fn the_ledger_keeps_the_accept_that_began_last_whatever_came_in_which_order() {
         record(Kind::Held, 20, 99),
         record(Kind::Denied, 60, 80),
         record(Kind::Denied, 50, 70),
+        record(Kind::Refused, 80, 80),
     ];
     let mut ledger = Ledger::default();
     records.iter().for_each(|record| ledger.note(process, *record));
     let row = ledger.rows[&(process, 7)];
     assert_eq!((row.last.unwrap().began, row.denied.unwrap().began), (30, 50));
-    assert_eq!((ledger.accepts, ledger.from_memory), (3, 2));
+    assert_eq!((ledger.accepts, ledger.from_memory, ledger.refused), (3, 2, 7));
     for record in records {
         let mut bytes = Vec::new();
         record.write(&mut bytes);

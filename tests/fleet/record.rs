@@ -39,6 +39,8 @@ pub enum Kind {
     Asked = 3,
     /// Not let in, for the first time after it was let in.
     Denied = 4,
+    /// So many looks, instead of a token, at tokens that were denied before: none was let in.
+    Refused = 5,
 }
 
 /// Something a client has done, 24 bytes: kind (1), zeros (3), token (4), the moments at which it began and ended (8 each).
@@ -66,6 +68,7 @@ impl Record {
             2 => Kind::Held,
             3 => Kind::Asked,
             4 => Kind::Denied,
+            5 => Kind::Refused,
             other => panic!("a record of kind {other}"),
         };
         let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());

@@ -148,7 +148,8 @@ impl Admin {
             let (_, called, attempts) = self.until_done("a revocation", revoke).await;
             (called, attempts)
         };
-        Revocation { token: number, is_fenced: wait == Wait::Fenced, began, called, returned: moment(), attempts }
+        let (returned, is_fenced) = (moment(), wait == Wait::Fenced);
+        Revocation { token: number, is_watched: false, is_fenced, began, called, returned, attempts }
     }
 }
 
@@ -310,7 +311,7 @@ impl Driver<'_> {
         for revocation in self.runtime.block_on(revoking.join_all()) {
             self.good.remove(&revocation.token);
             self.revoked.push((revocation.token, revocation.returned));
-            self.done.push(revocation);
+            self.done.push(Revocation { is_watched: revocation.token == chosen[0], ..revocation });
         }
         self.issue();
     }
