@@ -200,7 +200,7 @@ impl Judgement {
         [
             ("time to fence, all", Spread::of(self.fenced.iter().map(|fenced| fenced.took))),
             ("time to fence, server well", Spread::of(self.undisturbed_server())),
-            ("time to fence, all well", Spread::of(self.calm())),
+            ("time to fence, all well but three on a rough network", Spread::of(self.calm())),
             ("time to durable, server well", Spread::of(self.durable.iter().copied())),
             ("revoke to last accept, follower well", Spread::of(self.last_accepts.iter().copied())),
             ("revoke to first denial, follower well", Spread::of(self.denials.iter().copied())),

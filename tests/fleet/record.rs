@@ -8,9 +8,15 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use tokenscope::client::Token;
 
+/// The clock that leases are counted on, as in the near-cache.
+#[cfg(target_os = "linux")]
+const CLOCK: ClockId = ClockId::Boottime;
+#[cfg(not(target_os = "linux"))]
+const CLOCK: ClockId = ClockId::Monotonic;
+
 /// Nanoseconds since boot, the same in every process of this machine.
 pub fn moment() -> u64 {
-    let time = clock_gettime(ClockId::Boottime);
+    let time = clock_gettime(CLOCK);
     u64::try_from(time.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap()
 }
 

@@ -238,8 +238,8 @@ pub fn run(plan: &Plan) -> Judgement {
     board.put(Wanted::STOP);
     let weather: Vec<_> = fleet.proxies.iter().map(|proxy| Arc::clone(&proxy.weather)).collect();
     let ledger = fleet.come_home();
-    let rough = if plan.troubles == Troubles::All { plan.clients.saturating_sub(ROUGH) } else { plan.clients };
-    Judgement::new(plan, &revocations, &ledger, &past, &weather, rough, began.elapsed())
+    let steady = if plan.troubles == Troubles::All { plan.clients.saturating_sub(ROUGH) } else { plan.clients };
+    Judgement::new(plan, &revocations, &ledger, &past, &weather, steady, began.elapsed())
 }
 
 struct Driver<'r> {
