@@ -1,10 +1,14 @@
-//! Takes the token table as it stands in `src/index/tokens.rs` and makes of it what the models compile: the same text with
-//! other atomics, and the same text with one thing made wrong (a mutant), to show that the models would find it.
+//! Takes the token table as it stands in `src/index/tokens.rs`, and the near-cache's memory (`build/near.rs`), and makes of
+//! them what the models compile: the same text with other atomics, and the same text with one thing made wrong (a mutant), to show that the models would find it.
 //!
 //! Nothing is restated by hand. A text that is to be replaced and is not there exactly once stops the build: then the
 //! protocol has changed, and whoever changed it looks whether the models still mean the same.
 
 use std::path::Path;
+
+// The same for the near-cache.
+#[path = "build/near.rs"]
+mod near;
 
 /// What is wrong in a mutant: its name, and texts with what stands in their place.
 const MUTANTS: [(&str, &[(&str, &str)]); 17] = [
@@ -107,8 +111,7 @@ const MUTANTS: [(&str, &[(&str, &str)]); 17] = [
 
 /// What is other for every model: where atomics, pointers and memory come from, and sizes that a model can exhaust.
 fn adapt(text: &str) -> String {
-    let mut text: String =
-        text.lines().filter(|line| !line.starts_with("//!")).map(|line| format!("{line}\n")).collect();
+    let mut text = without_head(text);
     for (old, new) in [
         ("use std::sync::atomic::", "use super::sync::"),
         ("use crossbeam_epoch::", "use super::epoch::"),
@@ -116,23 +119,28 @@ fn adapt(text: &str) -> String {
         ("std::thread::yield_now()", "super::sync::yield_now()"),
         ("pub(crate) const SEGMENTS: usize = 1 << 10;", "pub(crate) const SEGMENTS: usize = 1;"),
     ] {
-        text = replace(&text, old, new);
+        text = replace("src/index/tokens.rs", &text, old, new);
     }
     // The size of a cache line is no matter here.
-    text = without(&text, "const _: () = assert!(size_of::<Bucket>() == 64", "\n");
+    text = without("src/index/tokens.rs", &text, "const _: () = assert!(size_of::<Bucket>() == 64", "\n");
     // Nothing is fetched ahead in a model.
     text.replace("pub(crate) fn fetch(", "#[cfg(any())]\n    pub(crate) fn fetch(")
 }
 
-fn replace(text: &str, old: &str, new: &str) -> String {
+/// What a file says of itself cannot stand in the middle of another.
+fn without_head(text: &str) -> String {
+    text.lines().filter(|line| !line.starts_with("//!")).map(|line| format!("{line}\n")).collect()
+}
+
+fn replace(file: &str, text: &str, old: &str, new: &str) -> String {
     let count = text.matches(old).count();
-    assert_eq!(count, 1, "src/index/tokens.rs has {old:?} {count} times: look whether the models still mean the same");
+    assert_eq!(count, 1, "{file} has {old:?} {count} times: look whether the models still mean the same");
     text.replace(old, new)
 }
 
 /// Cuts out from `start` to `end`, both included.
-fn without(text: &str, start: &str, end: &str) -> String {
-    let at = text.find(start).unwrap_or_else(|| panic!("src/index/tokens.rs has no {start:?}"));
+fn without(file: &str, text: &str, start: &str, end: &str) -> String {
+    let at = text.find(start).unwrap_or_else(|| panic!("{file} has no {start:?}"));
     let len = text[at..].find(end).unwrap_or_else(|| panic!("nothing ends {start:?}")) + end.len();
     format!("{}{}", &text[..at], &text[at + len..])
 }
@@ -148,11 +156,13 @@ fn main() {
     let mut list = String::from("protocol!(real, \"real.rs\");\n");
     let mut table = String::from("&[\n");
     for (name, changes) in MUTANTS {
-        let wrong = changes.iter().fold(text.clone(), |text, (old, new)| replace(&text, old, new));
+        let wrong =
+            changes.iter().fold(text.clone(), |text, (old, new)| replace("src/index/tokens.rs", &text, old, new));
         write(&format!("{name}.rs"), adapt(&wrong));
         list += &format!("protocol!({name}, \"{name}.rs\");\n");
         table += &format!("    (\"{name}\", {name}::SCRIPTS),\n");
     }
     write("list.rs", list);
     write("mutants.rs", table + "]");
+    near::write(&out);
 }

@@ -58,12 +58,21 @@ fn every_file_is_reached_from_a_root() {
         let stem = name.trim_end_matches(".rs");
         let of_folder = stem == "mod" || is_root(&path);
         let below = if of_folder { folder.to_owned() } else { format!("{folder}/{stem}") };
+        let mut elsewhere = None;
         for line in source.text.lines().map(str::trim) {
+            let named = line.strip_prefix("#[path = \"").and_then(|rest| rest.strip_suffix("\"]"));
+            elsewhere = named.or(elsewhere);
             let declared = line.split("mod ").nth(1).and_then(|rest| rest.strip_suffix(';'));
             let Some(module) = declared.filter(|_| ["pub", "mod "].iter().any(|start| line.starts_with(start))) else {
                 continue;
             };
-            let places = [format!("{below}/{module}.rs"), format!("{below}/{module}/mod.rs")];
+            let mut places = vec![format!("{below}/{module}.rs"), format!("{below}/{module}/mod.rs")];
+            // Only the forms `beside.rs` and `../folder/file.rs` occur.
+            if let Some(path) = elsewhere.take() {
+                let above = folder.rsplit_once('/').map_or("", |(above, _)| above);
+                places =
+                    vec![path.strip_prefix("../").map_or(format!("{folder}/{path}"), |up| format!("{above}/{up}"))];
+            }
             match places.iter().find(|place| all.iter().any(|source| source.path == **place)) {
                 Some(place) => open.push(place.clone()),
                 None => wrong.push(format!("{path}: mod {module} is nowhere")),

@@ -1,14 +1,16 @@
-//! Models of the token table: its readers and its writer under every schedule up to a bound (loom), and under very many
-//! random ones (shuttle).
+//! Models of the token table and of the near-cache: readers and writers under every schedule up to a bound (loom), and under
+//! very many random ones (shuttle).
 //!
 //! ```text
-//! cargo test --release --manifest-path tests/models/Cargo.toml                    all of it, about a minute
+//! cargo test --release --manifest-path tests/models/Cargo.toml                    all of it, about a minute and a half
 //! TOKENSCOPE_SCHEDULES=1000000 cargo test ... random_schedules_show -- --nocapture    more random schedules (100,000)
 //! LOOM_MAX_PREEMPTIONS=3       cargo test ... every_schedule_shows -- --nocapture     more preemptions a schedule (2)
 //! ```
 //!
-//! What runs is the real code of `src/index/tokens.rs`, all of it: `build.rs` takes its text and exchanges the atomics, the
-//! epochs (`epoch.rs`) and the sizes. The same scripts then run over mutants, each the real text with one thing made
+//! What runs is the real code. Of the table `src/index/tokens.rs`, all of it: `build.rs` takes its text and exchanges the
+//! atomics, the epochs (`epoch.rs`) and the sizes. Of the near-cache what is held and when it counts (`belief`, `stamps`,
+//! `table`, `scopes`, `memory`, with `lease` and `clock`; see `build/near.rs`), beside answers that arrive late and a feed that
+//! ends them: nobody may be let in who was told before that it is over. The same scripts then run over mutants, each the real text with one thing made
 //! wrong, and every one of them has to be found: that is what shows that the scripts look at the right things.
 //!
 //! **loom** runs a script again and again until it has tried every schedule with up to two preemptions, and for each load every
@@ -17,7 +19,10 @@
 //! sequentially consistent, so it finds wrong orders of steps, not wrong orderings of memory.
 //!
 //! What is not modelled: crossbeam-epoch itself. Its promise is taken as the weakest one it makes (what was retired goes
-//! once nobody is pinned who was pinned then), and a use after that fails.
+//! once nobody is pinned who was pinned then), and a use after that fails. Nor arc-swap, which the near-cache holds its entries
+//! by: a load acquires, a store releases (`near/arc_swap.rs`). Nor the follower's task, which writes what it hears in the
+//! order that the scripts keep; that one has a simulation in virtual time (`src/client/near/tests`), and real processes
+//! (`tests/fleet`).
 #![cfg(test)]
 #![allow(clippy::duplicate_mod, reason = "the same text over loom's and over shuttle's atomics")]
 

@@ -1,7 +1,10 @@
 //! Every schedule up to a bound, by loom.
 
+#[path = "../near/arc_swap.rs"]
+pub mod arc_swap;
 #[path = "../epoch.rs"]
 pub mod epoch;
+mod near;
 pub mod sync;
 #[path = "../zeroed.rs"]
 pub mod zeroed;

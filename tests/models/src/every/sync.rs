@@ -122,6 +122,12 @@ macro_rules! atomic {
             real: Option<real::$name>,
         }
 
+        impl Default for $name {
+            fn default() -> Self {
+                Self::new(Default::default())
+            }
+        }
+
         #[allow(dead_code, reason = "not every type is used in every way")]
         impl $name {
             pub fn new(value: $value) -> Self {
@@ -169,6 +175,27 @@ macro_rules! atomic {
 
 atomic!(AtomicU32, u32);
 atomic!(AtomicU64, u64);
+atomic!(AtomicI64, i64);
+
+/// A mere hint wherever it is used: nothing is decided by it but who leaves a full set, so it is no place to switch.
+pub use std::sync::atomic::AtomicBool;
+
+/// A lock nobody waits for: no script has two who put something in.
+pub struct Mutex<T>(std::sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub fn new(it: T) -> Self {
+        Self(std::sync::Mutex::new(it))
+    }
+
+    pub fn lock(&self) -> std::sync::LockResult<std::sync::MutexGuard<'_, T>> {
+        match self.0.try_lock() {
+            Ok(held) => Ok(held),
+            Err(std::sync::TryLockError::Poisoned(held)) => Err(held),
+            Err(std::sync::TryLockError::WouldBlock) => panic!("two wait for one lock: not a script for this model"),
+        }
+    }
+}
 
 /// As the standard library's.
 pub struct AtomicPtr<T> {

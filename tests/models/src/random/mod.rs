@@ -1,6 +1,8 @@
 //! Very many random schedules, by shuttle: the scripts once more, and a long one where a writer does whatever it can
 //! while two readers look for anything.
 
+#[path = "../near/arc_swap.rs"]
+pub mod arc_swap;
 #[path = "../epoch.rs"]
 pub mod epoch;
 pub mod sync;
@@ -22,16 +24,19 @@ macro_rules! protocol {
     };
 }
 
-include!(concat!(env!("OUT_DIR"), "/list.rs"));
-
-/// Its name, its short scripts, its long one.
-type Mutant = (&'static str, &'static [crate::Script], fn());
-
 macro_rules! mutant {
     ($name:ident) => {
         (stringify!($name), $name::SCRIPTS, $name::mixed)
     };
 }
+
+// The near-cache's; after the macros it uses.
+mod near;
+
+include!(concat!(env!("OUT_DIR"), "/list.rs"));
+
+/// Its name, its short scripts, its long one.
+type Mutant = (&'static str, &'static [crate::Script], fn());
 
 /// The mutants that are wrong under sequential consistency too, with the scripts over each. (One more is, but needs three
 /// switches at three exact places; loom finds it.)

@@ -3,7 +3,8 @@
 use shuttle::sync::atomic as real;
 
 pub use shuttle::rand::{Rng, thread_rng};
-pub use shuttle::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+pub use shuttle::sync::Mutex;
+pub use shuttle::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering, fence};
 pub use shuttle::thread::yield_now;
 
 /// As the standard library's.
