@@ -103,6 +103,7 @@ fn run(verb: Verb) -> Result<u8, String> {
             );
             Ok(0)
         }
+        Verb::LookUps { tokens, rounds, core } => versus::maps::child(tokens, rounds, core),
         Verb::EchoServer { port, question_bytes, answer_bytes, hashed, directory } => {
             let sizes = echo_server::Sizes::new(question_bytes, answer_bytes)?;
             echo_server::serve(&echo_server::Options { port, sizes, hashed }, &directory)?;

@@ -62,6 +62,19 @@ pub enum Verb {
         #[arg(short, long)]
         output: PathBuf,
     },
+    /// Looks tokens up in an index and in maps, for `versus`, which starts it; prints JSON.
+    #[command(name = crate::versus::maps::VERB, hide = true)]
+    LookUps {
+        /// Tokens in each.
+        #[arg(long, value_parser = parse_count)]
+        tokens: u64,
+        /// How often each kind has its turn.
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..=100))]
+        rounds: u16,
+        /// The core it runs on.
+        #[arg(long)]
+        core: Option<usize>,
+    },
     /// A QUIC server that does nothing, to measure the transport with.
     EchoServer {
         /// UDP port on loopback; 0: any.
@@ -227,6 +240,15 @@ pub struct Versus {
     /// Tokens in every server.
     #[arg(long, value_parser = parse_count, default_value = "1M")]
     pub tokens: u64,
+    /// Tokens in the index and in the maps that are looked up without a socket.
+    #[arg(long, value_parser = parse_count, default_value = "10M")]
+    pub map_tokens: u64,
+    /// Tokens of our server beside itself with --tokens. The goal names 100M: about 12 GiB of memory, and half an hour.
+    #[arg(long, value_parser = parse_count, default_value = "10M")]
+    pub large_tokens: u64,
+    /// An executable of our server that counts nothing; README.md says how to build it.
+    #[arg(long, value_name = "FILE")]
+    pub uncounted: Option<PathBuf>,
     /// How often everything is measured, in turn.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub rounds: u16,
