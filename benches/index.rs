@@ -17,6 +17,11 @@ use tokenscope::testing::{Listed, almighty, pepper, service_over};
 use tokenscope::wire::message::Outcome;
 use tokenscope::wire::{Request, Split, decode, encode};
 
+// What benches have in common.
+mod turns;
+
+use turns::{is_test, processor_time};
+
 const NOW: Timestamp = Timestamp::from_raw(1_800_000_000);
 const SEED: u64 = 1;
 
@@ -125,7 +130,7 @@ impl Desk<'_> {
 type Row<'r> = (String, Box<dyn FnMut(&Round) -> u64 + 'r>);
 
 fn main() {
-    let test = std::env::args().any(|argument| argument == "--test");
+    let test = is_test();
     let asked = std::env::var("TOKENSCOPE_BENCH_TOKENS").ok().and_then(|tokens| tokens.parse().ok());
     let tokens: u64 = if test { 3_000 } else { asked.unwrap_or(1_000_000) };
     let (rounds, per_round) = if test { (1, 500) } else { (101, 6_000) };
@@ -162,12 +167,6 @@ fn main() {
         let quartile = |quarter: usize| times[times.len() * quarter / 4];
         println!("{name:52} {:>8.1} {:>8.1} {:>8.1}", quartile(1), quartile(2), quartile(3));
     }
-}
-
-/// What this thread has had of its processor, in nanoseconds: others who want it too do not count.
-fn processor_time() -> f64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }
 
 /// The index beside maps that hold the same keys and eight bytes for each, all asked one by one.
