@@ -157,13 +157,19 @@ impl Point {
         self.per_cpu_second.extend(full.cpu.answers_per_server_second);
         self.full_p50.push(full.latency.p50 as f64);
         self.full_p99.push(full.latency.p99 as f64);
-        self.half_p50.push(half.latency.p50 as f64);
-        self.half_p99.push(half.latency.p99 as f64);
+        for half in half.iter().filter(|it| it.latency.count > 0) {
+            self.half_p50.push(half.latency.p50 as f64);
+            self.half_p99.push(half.latency.p99 as f64);
+        }
         self.resident.extend(full.cpu.server_resident.map(|it| it as f64));
         self.generator.push(full.cpu.generator);
-        self.errors += full.totals.errors + half.totals.errors;
+        self.errors += full.totals.errors + half.as_ref().map_or(0, |it| it.totals.errors);
+        // A round without an answer is no figure, and not nothing either.
+        self.errors += u64::from(half.is_none());
         self.warnings.clear();
-        for (how, report) in [("everything in flight", full), ("half the rate", half)] {
+        for (how, report) in
+            [("everything in flight", full)].into_iter().chain(half.iter().map(|it| ("half the rate", it)))
+        {
             let said = report.warnings.iter().chain(&report.troubles);
             self.warnings.extend(said.map(|warning| format!("{how}: {warning}")));
         }
@@ -173,27 +179,25 @@ impl Point {
 /// One round of one point.
 pub struct Asked {
     full: Report,
-    half: Report,
+    /// Nothing, if nothing was answered before.
+    half: Option<Report>,
 }
 
 impl Asked {
     /// Asks with everything in flight, and then half as fast.
     ///
     /// # Errors
-    /// It could not be asked, or nothing was answered.
+    /// It could not be asked.
     pub fn of(point: &Point, server: &Roomy, plan: &Plan) -> Result<Self, String> {
         let full = ask(point, server, plan, Mode::Closed, 1.0)?;
         let rate = full.totals.rate / 2.0;
-        if rate < 1.0 {
-            return Err(format!("nothing was answered: {}", full.troubles.join("; ")));
-        }
-        let half = ask(point, server, plan, Mode::Open(Arrivals::Poisson), rate)?;
+        let half = (rate >= 1.0).then(|| ask(point, server, plan, Mode::Open(Arrivals::Poisson), rate)).transpose()?;
         Ok(Self { full, half })
     }
 
     /// For people who wait.
     pub fn line(&self) -> String {
-        let Self { full, half } = self;
+        let Self { full, half: Some(half) } = self else { return "nothing was answered".to_owned() };
         let resident = full.cpu.server_resident.map_or("unknown".to_owned(), |it| bytes(it as f64));
         let [p50, p99] = [half.latency.p50, half.latency.p99].map(|it| nanos(it as f64));
         format!("{}/s; at half of it p50 {p50}, p99 {p99}; {resident}", short(full.totals.rate))

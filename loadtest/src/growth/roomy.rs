@@ -24,8 +24,7 @@ use crate::workload::Asking;
 /// What the server's configuration has beside that of `dev`. The generator is one caller at one address, and opens all its
 /// connections before it asks the first question.
 const LIMITS: &str = "\n[limits]\nquic_connections = 2048\nquic_connections_per_caller = 2048\n\
-                      quic_connections_per_address = 2048\nquic_first_request_deadline = \"60s\"\n\
-                      quic_idle_timeout = \"60s\"\n";
+                      quic_connections_per_address = 2048\nquic_first_request_deadline = \"60s\"\n";
 
 /// Files this process has to be able to open: a socket for each connection, and some more.
 const FILES: u64 = 4_096;
