@@ -246,7 +246,7 @@ pub struct Versus {
     /// Tokens in the index and in the maps that are looked up without a socket.
     #[arg(long, value_parser = parse_count, default_value = "10M")]
     pub map_tokens: u64,
-    /// Tokens of our server beside itself with --tokens. The goal names 100M: about 12 GiB of memory, and half an hour.
+    /// Tokens of our server beside itself with --tokens. The goal names 100M: about 15 GiB of memory in all.
     #[arg(long, value_parser = parse_count, default_value = "10M")]
     pub large_tokens: u64,
     /// An executable of our server that counts nothing; README.md says how to build it.
@@ -293,7 +293,7 @@ pub struct Versus {
 /// How cost grows: with tokens, with what is in flight, with connections.
 #[derive(Args, Debug)]
 pub struct Growth {
-    /// The most tokens of the servers, which have 100k, 1M, 10M and so on. 100M takes about 12 GiB of memory.
+    /// The most tokens of the servers, which have 100k, 1M, 10M and so on. 100M takes about 15 GiB of memory in all.
     #[arg(long, value_parser = parse_count, default_value = "10M")]
     pub tokens_max: u64,
     /// The most questions in flight, on at most four connections.
