@@ -132,7 +132,7 @@ pub fn run(setup: &Setup, workloads: Vec<Workload>, witness: &mut dyn Witness) -
                 let ran = local.block_on(&runtime, work(setup, opened, workload, due, live.clone()));
                 // That a connection is closed is said by a task of its own, which has to have its turn; otherwise the peer
                 // keeps it until it times out, beside those of the next run.
-                runtime.block_on(tokio::time::sleep(CLOSING));
+                runtime.block_on(async { tokio::time::sleep(CLOSING).await });
                 ran
             });
             threads.push(started.map_err(|error| format!("cannot start a thread: {error}"))?);
