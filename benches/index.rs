@@ -5,22 +5,22 @@
 //! a machine whose speed drifts slows all rows alike; only ratios are worth quoting. See `benches/README.md`.
 
 use std::cell::LazyCell;
-use std::collections::HashMap;
 use std::hint::black_box;
 
 use dashmap::DashMap;
-use tokenscope::domain::{
-    Access, CallerId, Change, Entry, GrantId, NewGrant, NewToken, Pair, Pepper, PolicyEntry, Reach, ScopeCatalogue,
-    ScopeMask, ScopePosition, Sequence, Switch, Timestamp, TokenDigest, TokenKey,
-};
-use tokenscope::import::line::{Line, TokenName};
-use tokenscope::index::{Index, Writer};
-use tokenscope::samples::{catalogue, world::World};
+use tokenscope::domain::{Pepper, Timestamp, TokenDigest, TokenKey};
+use tokenscope::index::Index;
 use tokenscope::service::caller::Caller;
 use tokenscope::service::{AHEAD, Coming, Decision, Introspection, PlaceAsked, ScopeAsked, Scratch, Service};
+use tokenscope::testing::filled::{Question, filled};
 use tokenscope::testing::{Listed, almighty, pepper, service_over};
 use tokenscope::wire::message::Outcome;
 use tokenscope::wire::{Request, Split, decode, encode};
+
+// What benches have in common.
+mod turns;
+
+use turns::{is_test, processor_time};
 
 const NOW: Timestamp = Timestamp::from_raw(1_800_000_000);
 const SEED: u64 = 1;
@@ -30,118 +30,6 @@ fn mixed(number: u64) -> u64 {
     mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ mixed >> 31
-}
-
-/// What a caller asks of a token: whether it may do a scope at a place, by numbers.
-#[derive(Clone, Copy)]
-struct Question {
-    digest: TokenDigest,
-    place: u32,
-    scope: ScopePosition,
-}
-
-/// Fills an index with the sample world's tokens, as an import would.
-struct Filling {
-    index: Index,
-    writer: Writer,
-    sequence: u64,
-    catalogue: ScopeCatalogue,
-    /// The numbers of one user's grants, and a question each of them allows.
-    grants: HashMap<String, (GrantId, u32, ScopePosition)>,
-    made: u32,
-    home: u32,
-}
-
-impl Filling {
-    fn change(&mut self, change: Change) {
-        self.sequence += 1;
-        let by = CallerId::parse("bench").expect("an id");
-        self.writer.apply(&Entry { sequence: Sequence(self.sequence), at: NOW, by, change });
-    }
-
-    /// A scope of a set, by position.
-    fn one_of(&self, scopes: &ScopeMask) -> ScopePosition {
-        let positions = (0..self.catalogue.entries().len()).map(|at| ScopePosition::new(at as u8));
-        positions.into_iter().find(|position| scopes.allows(*position)).unwrap_or(ScopePosition::new(0))
-    }
-
-    fn line(&mut self, line: Line, pepper: &Pepper, questions: &mut Vec<Question>) {
-        match line {
-            Line::Client(client, _) => self.change(Change::RegisterClient(client)),
-            Line::Scope(name, _) => {
-                self.catalogue.add(&name).expect("a scope");
-                self.change(Change::AddScope(name));
-            }
-            Line::Member(subject, place) => {
-                self.grants.clear();
-                self.change(Change::AddMember(subject, place.clone()));
-                self.home = self.index.pin().place_number(place.as_str()).expect("just named");
-            }
-            Line::Policy(line) => {
-                let workspace = line.workspace;
-                line.mode.into_iter().for_each(|mode| self.change(Change::SetPolicyMode(workspace.clone(), mode)));
-                if line.personal == Some(Switch::Off) {
-                    self.change(Change::SwitchPersonal(workspace.clone(), Switch::Off));
-                }
-                let lists = [(line.blocked, PolicyEntry::Block), (line.approved, PolicyEntry::Approve)];
-                for (client, entry) in
-                    lists.into_iter().flat_map(|(list, entry)| list.into_iter().map(move |c| (c, entry)))
-                {
-                    self.change(Change::SetPolicyEntry(workspace.clone(), client, entry));
-                }
-            }
-            Line::Grant(line) => {
-                self.made += 1;
-                let id = GrantId::new(self.made).expect("a number");
-                let mask = |names: &[Box<str>]| self.catalogue.mask(names.iter().map(|name| &**name)).expect("known");
-                let pairs = line.access.iter().map(|(reach, names)| Pair { reach: reach.clone(), scopes: mask(names) });
-                let access = Access::new(pairs).expect("not empty");
-                let first = access.pairs()[0].clone();
-                let audience = line.audience.expect("samples name one");
-                let (subject, client, expiry) = (line.subject, line.client, line.expiry);
-                self.change(Change::MakeGrant(NewGrant { id, subject, client, access, expiry, audience }));
-                let place = match &first.reach {
-                    Reach::At(place) => self.index.pin().place_number(place.as_str()).expect("just named"),
-                    Reach::Everywhere => self.home,
-                };
-                self.grants.insert(line.label.as_str().to_owned(), (id, place, self.one_of(&first.scopes)));
-            }
-            Line::Token(line) => {
-                let (grant, place, scope) = self.grants[line.grant.as_str()];
-                let TokenName::Digest(digest) = line.name else { return };
-                questions.push(Question { digest, place, scope });
-                let (times, confirmation) = (line.times, line.confirmation);
-                let key = pepper.key(&digest);
-                self.change(Change::RegisterToken(NewToken {
-                    key,
-                    grant,
-                    times,
-                    audience: None,
-                    confirmation,
-                    narrowed: None,
-                }));
-            }
-            Line::Alias(..) | Line::Subject(..) | Line::Pepper(_) => {}
-        }
-    }
-}
-
-fn filled(tokens: u64, pepper: &Pepper) -> (Index, Writer, Vec<Question>) {
-    let (index, writer) = tokenscope::index::new();
-    let mut filling = Filling {
-        index: index.clone(),
-        writer,
-        sequence: 0,
-        catalogue: ScopeCatalogue::new(),
-        grants: HashMap::new(),
-        made: 0,
-        home: 0,
-    };
-    let mut questions = Vec::with_capacity(tokens as usize);
-    for line in catalogue().chain(World::new(SEED, tokens, NOW)) {
-        filling.line(line, pepper, &mut questions);
-    }
-    (index, filling.writer, questions)
 }
 
 /// What one round asks: tokens that are known and tokens that are not, as keys' digests and as the bytes of messages.
@@ -157,7 +45,7 @@ impl Round {
             (0..count).map(|n| questions[(mixed(round << 24 | n) % questions.len() as u64) as usize]).collect();
         let bytes = |salt: u8| {
             let mut bytes = Vec::new();
-            for Question { digest, place, scope } in &known {
+            for Question { digest, place, scope, .. } in &known {
                 let mut digest = *digest.as_bytes();
                 digest[0] ^= salt;
                 let (digest, scope, place) = (TokenDigest::from_bytes(digest), *scope, *place);
@@ -242,13 +130,13 @@ impl Desk<'_> {
 type Row<'r> = (String, Box<dyn FnMut(&Round) -> u64 + 'r>);
 
 fn main() {
-    let test = std::env::args().any(|argument| argument == "--test");
+    let test = is_test();
     let asked = std::env::var("TOKENSCOPE_BENCH_TOKENS").ok().and_then(|tokens| tokens.parse().ok());
     let tokens: u64 = if test { 3_000 } else { asked.unwrap_or(1_000_000) };
     let (rounds, per_round) = if test { (1, 500) } else { (101, 6_000) };
 
     let pepper = pepper();
-    let (index, writer, questions) = filled(tokens, &pepper);
+    let (index, writer, questions) = filled(SEED, tokens, NOW, &pepper);
     let listed = Listed::default();
     listed.pretend(writer.applied());
     let (service, _control) = service_over(index.clone(), writer, &listed);
@@ -279,12 +167,6 @@ fn main() {
         let quartile = |quarter: usize| times[times.len() * quarter / 4];
         println!("{name:52} {:>8.1} {:>8.1} {:>8.1}", quartile(1), quartile(2), quartile(3));
     }
-}
-
-/// What this thread has had of its processor, in nanoseconds: others who want it too do not count.
-fn processor_time() -> f64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }
 
 /// The index beside maps that hold the same keys and eight bytes for each, all asked one by one.

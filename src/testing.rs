@@ -2,6 +2,8 @@
 
 #![expect(clippy::expect_used, reason = "constants that are well-formed; and it is for tests")]
 
+// An index with sample data.
+pub mod filled;
 // What a fuzzer feeds with bytes.
 pub mod fuzz;
 

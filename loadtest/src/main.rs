@@ -20,6 +20,8 @@ mod echo_server;
 mod engine;
 // Data sets.
 mod generate;
+// `loadtest growth`.
+mod growth;
 // What is seen while a run lasts.
 mod live;
 // Where it ran.
@@ -87,6 +89,7 @@ fn run(verb: Verb) -> Result<u8, String> {
     match verb {
         Verb::Run(options) => verb_run::run(&options),
         Verb::Versus(options) => versus::run(&options),
+        Verb::Growth(options) => growth::run(&options),
         Verb::Compare { a, b } => {
             print!("{}", compare::text(&report::read(&a)?, &report::read(&b)?));
             Ok(0)
@@ -103,6 +106,7 @@ fn run(verb: Verb) -> Result<u8, String> {
             );
             Ok(0)
         }
+        Verb::LookUps { tokens, rounds, core } => versus::maps::child(tokens, rounds, core),
         Verb::EchoServer { port, question_bytes, answer_bytes, hashed, directory } => {
             let sizes = echo_server::Sizes::new(question_bytes, answer_bytes)?;
             echo_server::serve(&echo_server::Options { port, sizes, hashed }, &directory)?;

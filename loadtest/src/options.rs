@@ -29,6 +29,7 @@ Examples:
   loadtest run --rate 10k --assert 'p99<500us' --assert 'errors==0'     exit code 99 if not
   loadtest compare a.json b.json
   loadtest versus                                everything beside everything, about ten minutes
+  loadtest growth                                how cost grows, about ten minutes
   loadtest generate --tokens 10M --seed 7 -o tokens.jsonl
 
 Exit codes: 0 done, 1 it failed or answers were wrong, 2 wrong command line, 99 an assertion was not met.";
@@ -40,6 +41,8 @@ pub enum Verb {
     Run(Box<Run>),
     /// Our server and its peers side by side, and the table of goals.
     Versus(Versus),
+    /// How cost grows: with tokens, with what is in flight, with connections.
+    Growth(Growth),
     /// Two results side by side.
     Compare {
         /// A result.
@@ -61,6 +64,19 @@ pub enum Verb {
         /// Where to; `-` is standard output.
         #[arg(short, long)]
         output: PathBuf,
+    },
+    /// Looks tokens up in an index and in maps, for `versus`, which starts it; prints JSON.
+    #[command(name = crate::versus::maps::VERB, hide = true)]
+    LookUps {
+        /// Tokens in each.
+        #[arg(long, value_parser = parse_count)]
+        tokens: u64,
+        /// How often each kind has its turn.
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..=100))]
+        rounds: u16,
+        /// The core it runs on.
+        #[arg(long)]
+        core: Option<usize>,
     },
     /// A QUIC server that does nothing, to measure the transport with.
     EchoServer {
@@ -227,6 +243,15 @@ pub struct Versus {
     /// Tokens in every server.
     #[arg(long, value_parser = parse_count, default_value = "1M")]
     pub tokens: u64,
+    /// Tokens in the index and in the maps that are looked up without a socket.
+    #[arg(long, value_parser = parse_count, default_value = "10M")]
+    pub map_tokens: u64,
+    /// Tokens of our server beside itself with --tokens. The goal names 100M: about 15 GiB of memory in all.
+    #[arg(long, value_parser = parse_count, default_value = "10M")]
+    pub large_tokens: u64,
+    /// An executable of our server that counts nothing; README.md says how to build it.
+    #[arg(long, value_name = "FILE")]
+    pub uncounted: Option<PathBuf>,
     /// How often everything is measured, in turn.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub rounds: u16,
@@ -262,5 +287,49 @@ pub struct Versus {
     pub json: PathBuf,
     /// Where the page goes.
     #[arg(long, value_name = "FILE", default_value = "versus.html")]
+    pub html: PathBuf,
+}
+
+/// How cost grows: with tokens, with what is in flight, with connections.
+#[derive(Args, Debug)]
+pub struct Growth {
+    /// The most tokens of the servers, which have 100k, 1M, 10M and so on. 100M takes about 15 GiB of memory in all.
+    #[arg(long, value_parser = parse_count, default_value = "10M")]
+    pub tokens_max: u64,
+    /// The most questions in flight, on at most four connections.
+    #[arg(long, default_value_t = 4_096, value_parser = clap::value_parser!(u16).range(1..=4_096))]
+    pub in_flight_max: u16,
+    /// The most connections, with one question in flight on each.
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(1..=1_024))]
+    pub connections_max: u16,
+    /// How often each point has its turn.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub rounds: u16,
+    /// How long each half of a turn is recorded.
+    #[arg(long, value_parser = parse_duration, default_value = "2s")]
+    pub duration: Duration,
+    /// How long it is asked before that.
+    #[arg(long, value_parser = parse_duration, default_value = "500ms")]
+    pub warm_up: Duration,
+    /// Only prove that it runs: few tokens, one round, no figure worth anything.
+    #[arg(long)]
+    pub short: bool,
+    /// Core of the servers.
+    #[arg(long, default_value_t = 0)]
+    pub server_core: usize,
+    /// Core of the generator.
+    #[arg(long, default_value_t = 1)]
+    pub core: usize,
+    /// Where the servers keep their data. Default: a temporary directory.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub directory: Option<PathBuf>,
+    /// For all that is drawn.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Where the result goes.
+    #[arg(long, value_name = "FILE", default_value = "growth.json")]
+    pub json: PathBuf,
+    /// Where the page goes.
+    #[arg(long, value_name = "FILE", default_value = "growth.html")]
     pub html: PathBuf,
 }

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-/// How long a process may take to end after it was asked to.
-const ENDS_WITHIN: Duration = Duration::from_secs(20);
+/// How long a process may take to end after it was asked to: a server with a hundred million tokens writes a snapshot of
+/// several gigabytes first.
+const ENDS_WITHIN: Duration = Duration::from_secs(120);
 
 /// A process that was started here and ends with this value.
 pub struct Spawned {

@@ -143,3 +143,29 @@ fn the_side_by_side_runs_with_whatever_is_installed() {
     assert!(rows.iter().all(|row| row["found"]["Ok"].is_object() || row["found"]["Err"].is_string()));
     assert!(std::fs::read_to_string(directory.path().join("versus.html")).unwrap().contains("</svg>"));
 }
+
+#[test]
+fn growth_has_every_point_of_every_series() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = succeeded(&loadtest(directory.path(), &["growth", "--short"]));
+    let result = json(&directory.path().join("growth.json"));
+    let points = result["points"].as_array().unwrap();
+    let of = |axis: &str| points.iter().filter(|point| point["axis"] == axis).count();
+    assert_eq!((of("tokens"), of("in_flight"), of("connections")), (4, 2, 2), "{text}");
+    assert!(points.iter().all(|it| it["errors"] == 0 && it["rate"][0].as_f64().unwrap() > 0.0), "{result:#}");
+    // More than one caller may have by default: the limits were raised.
+    assert!(points.iter().any(|it| it["connections"].as_u64().unwrap() > 64));
+    assert!(std::fs::read_to_string(directory.path().join("growth.html")).unwrap().contains("</svg>"));
+}
+
+#[test]
+fn look_ups_print_what_they_found_and_refuse_nonsense() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = succeeded(&loadtest(directory.path(), &["look-ups", "--tokens", "500", "--rounds", "2"]));
+    let result: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(result["nanos"].as_object().unwrap().len(), 7);
+    assert!(result["index_bytes"].as_u64().unwrap() > 500 * 28);
+    // None cannot be looked up.
+    let output = loadtest(directory.path(), &["look-ups", "--tokens", "0", "--rounds", "1"]);
+    assert_eq!(output.status.code(), Some(2));
+}

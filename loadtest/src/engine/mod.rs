@@ -35,6 +35,9 @@ use crate::workload::Workload;
 /// How long answers may take after the last question.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// How long connections have to say that they are closed.
+const CLOSING: Duration = Duration::from_millis(50);
+
 /// Everything that is the same for all workers.
 pub struct Setup {
     /// When.
@@ -126,7 +129,11 @@ pub fn run(setup: &Setup, workloads: Vec<Workload>, witness: &mut dyn Witness) -
                     }
                     Mode::Closed => None,
                 };
-                local.block_on(&runtime, work(setup, opened, workload, due, live.clone()))
+                let ran = local.block_on(&runtime, work(setup, opened, workload, due, live.clone()));
+                // That a connection is closed is said by a task of its own, which has to have its turn; otherwise the peer
+                // keeps it until it times out, beside those of the next run.
+                runtime.block_on(async { tokio::time::sleep(CLOSING).await });
+                ran
             });
             threads.push(started.map_err(|error| format!("cannot start a thread: {error}"))?);
         }

@@ -55,6 +55,11 @@ pub struct Cell {
 }
 
 impl Cell {
+    /// Our server, asked in its own protocol.
+    pub fn plain(connections: usize, in_flight: usize) -> Self {
+        Self { server: Who::Ours, way: Way::Plain, connections, in_flight }
+    }
+
     /// What it is called.
     pub fn name(&self) -> String {
         let Self { server, way, connections, in_flight } = *self;

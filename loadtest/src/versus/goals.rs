@@ -147,7 +147,8 @@ impl Table<'_> {
     }
 }
 
-fn found(ratios: impl Iterator<Item = f64>, detail: String) -> Result<Found, String> {
+/// The median of the rounds' ratios with the smallest and the largest.
+pub fn found(ratios: impl Iterator<Item = f64>, detail: String) -> Result<Found, String> {
     let ratios: Vec<f64> = ratios.filter(|it| it.is_finite()).collect();
     if ratios.is_empty() {
         return Err("no CPU time was seen; the cells were too short".to_owned());
@@ -156,8 +157,14 @@ fn found(ratios: impl Iterator<Item = f64>, detail: String) -> Result<Found, Str
     Ok(Found { median: median(&ratios), low, high, detail })
 }
 
-/// The whole table.
-pub fn rows(cells: &BTreeMap<String, Measured>, peers: &Peers, disk: &Disk, restarts: &Restarts) -> Vec<Row> {
+/// The whole table, with the rows that were made elsewhere in their places.
+pub fn rows(
+    cells: &BTreeMap<String, Measured>,
+    peers: &Peers,
+    disk: &Disk,
+    restarts: &Restarts,
+    also: Vec<Row>,
+) -> Vec<Row> {
     let mut table = Table { cells, missing: &peers.missing, rows: Vec::new() };
     let throughput = "throughput";
     let cpu = "answers per server CPU-second";
@@ -205,21 +212,17 @@ pub fn rows(cells: &BTreeMap<String, Measured>, peers: &Peers, disk: &Disk, rest
         Of::Rate,
         (300.0, 600.0),
     );
-    let bench = || Err("measured without a server: cargo bench".to_owned());
-    table.push(("P8", "DashMap and papaya", "look-ups per second, 10 M tokens"), (2.5, 5.0), bench());
-    table.push(("P9", "raw random reads", "batched look-ups per second"), (0.6, 0.8), bench());
     restart_rows(&mut table, restarts);
     for (of, name) in [(Of::P50, "p50 at half of the knee"), (Of::P99, "p99 at half of the knee")] {
         let cells = ("native at half the knee", "echo at half the knee");
         table.cells(("P12", "bare QUIC echo, same open-loop rate", name), cells, of, (1.25, 1.1));
     }
-    let why = "needs two data sets: versus --tokens 1M and versus --tokens 100M, then compare their JSON".to_owned();
-    table.push(("P13", "itself at 1 M tokens", "throughput at 100 M"), (0.75, 0.9), Err(why));
     let changing = ("native 4×1024 changing", "native 4×1024");
     table.cells(("P14", "itself without changes", "throughput at 50,000 changes/s"), changing, Of::Rate, (0.85, 0.95));
     disk_rows(&mut table, disk);
-    let why = "needs a second build without metrics: versus --server-binary FILE, then compare their JSON".to_owned();
-    table.push(("P16", "itself without metrics", throughput), (0.97, 0.99), Err(why));
+    table.rows.extend(also);
+    // In the order of the goals; rows of one goal stay as they are.
+    table.rows.sort_by_key(|row| row.goal.trim_start_matches('P').parse().unwrap_or(u32::MAX));
     table.rows
 }
 

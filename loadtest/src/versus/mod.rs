@@ -11,6 +11,10 @@ mod cells;
 mod disk;
 // What is wanted of which ratio.
 mod goals;
+// Look-ups without a socket.
+pub mod maps;
+// Ours beside ours.
+mod ourselves;
 // The page.
 mod page;
 // Servers of others.
@@ -88,6 +92,9 @@ pub struct Outcome {
     pub rows: Vec<Row>,
     /// What each cell measured.
     pub cells: BTreeMap<String, Measured>,
+    /// Look-ups without a socket; nothing if they could not be measured.
+    #[serde(default)]
+    pub looked: Option<maps::Looked>,
     /// Peers that are missing, and how to install them.
     pub missing: BTreeMap<String, String>,
 }
@@ -119,6 +126,8 @@ pub fn run(options: &Versus) -> Result<u8, String> {
 /// Lengths and numbers, the short ones if only the running itself is to be proven.
 struct Extent {
     tokens: u64,
+    map_tokens: u64,
+    large_tokens: u64,
     rounds: usize,
     duration: Duration,
     warm_up: Duration,
@@ -134,10 +143,20 @@ impl Extent {
         }
         Ok(if options.short {
             let ms = Duration::from_millis;
-            Self { tokens: 5_000, rounds: 1, duration: ms(300), warm_up: ms(100), cores: pinned }
+            Self {
+                tokens: 5_000,
+                map_tokens: 5_000,
+                large_tokens: 20_000,
+                rounds: 1,
+                duration: ms(300),
+                warm_up: ms(100),
+                cores: pinned,
+            }
         } else {
             Self {
                 tokens: options.tokens,
+                map_tokens: options.map_tokens,
+                large_tokens: options.large_tokens,
                 rounds: usize::from(options.rounds),
                 duration: options.duration,
                 warm_up: options.warm_up,
@@ -156,6 +175,8 @@ fn measure(options: &Versus, directory: &std::path::Path) -> Result<Outcome, Str
         pin_thread(core)?;
     }
     let server_core = extent.cores.map(|(server, _)| server);
+    // First, while nobody else is there.
+    let looked = maps::measure(extent.map_tokens, extent.rounds.max(5), server_core);
     let start = Start {
         directory: directory.join("ours"),
         tokens: extent.tokens,
@@ -205,12 +226,18 @@ fn measure(options: &Versus, directory: &std::path::Path) -> Result<Outcome, Str
             measured.entry(name).or_default().add(&report);
         }
     }
+    let beside = ourselves::Beside { server: &server, field: &field, peers: &peers, start: &start, extent: &extent };
+    let ourselves = beside.measure(options.uncounted.as_deref(), &mut measured);
     let disk = disk::measure(directory, churn, extent.duration)?;
     let restarts = restart::measure(server, &start, &mut peers, &field, extent.rounds.min(3))?;
-    let rows = goals::rows(&measured, &peers, &disk, &restarts);
+    let mut also = maps::rows(&looked);
+    also.extend(ourselves::rows(&ourselves, &measured));
+    let rows = goals::rows(&measured, &peers, &disk, &restarts, also);
     let mut conditions = peers.versions.clone();
     let mut put = |name: &str, value: String| drop(conditions.insert(name.to_owned(), value));
     put("tokens", extent.tokens.to_string());
+    put("tokens of the larger server", extent.large_tokens.to_string());
+    put("tokens of look-ups without a socket", extent.map_tokens.to_string());
     put("tokens asked about", field.population.hits.len().to_string());
     put("rounds", extent.rounds.to_string());
     put("a cell lasts", format!("{:?} after {:?} of warm-up", extent.duration, extent.warm_up));
@@ -227,6 +254,7 @@ fn measure(options: &Versus, directory: &std::path::Path) -> Result<Outcome, Str
         conditions,
         rows,
         cells: measured,
+        looked: looked.ok(),
         missing: peers.missing.clone(),
     })
 }

@@ -52,6 +52,13 @@ fn write_text(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
         write!(out, "{:>10}{:>10}{busy:>11}", short(median(per_cpu_second)), nanos(median(p50)))?;
         writeln!(out, "{}", if *errors > 0 { format!("  {errors} ERRORS") } else { String::new() })?;
     }
+    if let Some(looked) = &outcome.looked {
+        writeln!(out, "\nlook-ups without a socket, {} tokens: ns of processor time each", looked.tokens)?;
+        for (name, nanos) in &looked.nanos {
+            let (low, high) = extremes(nanos);
+            writeln!(out, "{name:<34}{:>12.1}{low:>12.1}{high:>12.1}", median(nanos))?;
+        }
+    }
     writeln!(
         out,
         "\n{:<5}{:<38}{:<18}{:>10}  {:<20}{:<10} what",
@@ -151,6 +158,20 @@ fn write_html(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
         )?;
     }
     writeln!(out, "</table>")?;
+    if let Some(looked) = &outcome.looked {
+        writeln!(
+            out,
+            "<h2>Look-ups without a socket, {} tokens</h2><table><tr><th></th><th>ns of processor time each</th>\
+             <th>lowest … highest</th></tr>",
+            short(looked.tokens as f64)
+        )?;
+        for (name, nanos) in &looked.nanos {
+            let (low, high) = extremes(nanos);
+            let middle = median(nanos);
+            writeln!(out, "<tr><td>{}</td><td>{middle:.1}</td><td>{low:.1} … {high:.1}</td></tr>", escaped(name))?;
+        }
+        writeln!(out, "</table>")?;
+    }
     for (name, cell) in &outcome.cells {
         for warning in &cell.warnings {
             writeln!(out, "<p class=\"warning\">{}: {}</p>", escaped(name), escaped(warning))?;

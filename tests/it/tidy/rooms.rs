@@ -54,7 +54,7 @@ const ROOMS: [(&str, &[&str]); 25] = [
         "testing",
         &[
             "domain", "clock", "disk", "index", "journal", "feed", "snapshot", "wire", "store", "service", "server",
-            "import", "config",
+            "import", "config", "samples",
         ],
     ),
 ];
