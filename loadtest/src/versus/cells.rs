@@ -55,6 +55,11 @@ pub struct Cell {
 }
 
 impl Cell {
+    /// As much in flight as said, and nothing else.
+    pub fn plain(server: Who, connections: usize, in_flight: usize) -> Self {
+        Self { server, way: Way::Plain, connections, in_flight }
+    }
+
     /// What it is called.
     pub fn name(&self) -> String {
         let Self { server, way, connections, in_flight } = *self;

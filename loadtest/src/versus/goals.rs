@@ -147,7 +147,11 @@ impl Table<'_> {
     }
 }
 
-fn found(ratios: impl Iterator<Item = f64>, detail: String) -> Result<Found, String> {
+/// Ratios of the rounds and their middle.
+///
+/// # Errors
+/// There are none.
+pub fn found(ratios: impl Iterator<Item = f64>, detail: String) -> Result<Found, String> {
     let ratios: Vec<f64> = ratios.filter(|it| it.is_finite()).collect();
     if ratios.is_empty() {
         return Err("no CPU time was seen; the cells were too short".to_owned());

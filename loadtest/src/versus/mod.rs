@@ -15,6 +15,8 @@ mod goals;
 mod page;
 // Servers of others.
 mod peers;
+// Near-caches: hits, revocations that are heard of, many followers.
+mod pushes;
 // Ours and Redis, started again.
 mod restart;
 
@@ -88,6 +90,9 @@ pub struct Outcome {
     pub rows: Vec<Row>,
     /// What each cell measured.
     pub cells: BTreeMap<String, Measured>,
+    /// What was timed without a cell.
+    #[serde(default)]
+    pub times: BTreeMap<String, pushes::Times>,
     /// Peers that are missing, and how to install them.
     pub missing: BTreeMap<String, String>,
 }
@@ -112,7 +117,8 @@ pub fn run(options: &Versus) -> Result<u8, String> {
     write(&options.json, &serde_json::to_string_pretty(&outcome).map_err(|error| error.to_string())?)?;
     write(&options.html, &page::html(&outcome))?;
     eprintln!("written: {} and {}", options.json.display(), options.html.display());
-    let errors: u64 = outcome.cells.values().map(|cell| cell.errors).sum();
+    let errors = outcome.cells.values().map(|cell| cell.errors).chain(outcome.times.values().map(|it| it.errors));
+    let errors: u64 = errors.sum();
     Ok(if errors == 0 { 0 } else { crate::FAILED })
 }
 
@@ -169,6 +175,7 @@ fn measure(options: &Versus, directory: &std::path::Path) -> Result<Outcome, Str
     let (naming, pool, churn) = prepare(&server.target, &all, Asking::Check, began)?;
     eprintln!("starting peers");
     let mut peers = Peers::start(directory, &server.target, &all, server_core, options)?;
+    let mut pushes = pushes::Pushes::start(directory, &start, options.short)?;
     let mut field = Field {
         target: server.target.clone(),
         population: all,
@@ -204,10 +211,13 @@ fn measure(options: &Versus, directory: &std::path::Path) -> Result<Outcome, Str
             }
             measured.entry(name).or_default().add(&report);
         }
+        pushes.round(&field, &peers, &server, round)?;
     }
     let disk = disk::measure(directory, churn, extent.duration)?;
     let restarts = restart::measure(server, &start, &mut peers, &field, extent.rounds.min(3))?;
-    let rows = goals::rows(&measured, &peers, &disk, &restarts);
+    let mut rows = goals::rows(&measured, &peers, &disk, &restarts);
+    rows.extend(pushes::rows(&pushes, peers.missing.get(peers::Who::Redis.name())));
+    measured.append(&mut pushes.cells);
     let mut conditions = peers.versions.clone();
     let mut put = |name: &str, value: String| drop(conditions.insert(name.to_owned(), value));
     put("tokens", extent.tokens.to_string());
@@ -220,6 +230,7 @@ fn measure(options: &Versus, directory: &std::path::Path) -> Result<Outcome, Str
     });
     put("cores", cores);
     put("short", options.short.to_string());
+    pushes.conditions().into_iter().for_each(|(name, value)| put(&name, value));
     Ok(Outcome {
         format: 1,
         began: began.seconds(),
@@ -227,6 +238,7 @@ fn measure(options: &Versus, directory: &std::path::Path) -> Result<Outcome, Str
         conditions,
         rows,
         cells: measured,
+        times: std::mem::take(&mut pushes.times),
         missing: peers.missing.clone(),
     })
 }

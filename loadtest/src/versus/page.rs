@@ -52,6 +52,7 @@ fn write_text(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
         write!(out, "{:>10}{:>10}{busy:>11}", short(median(per_cpu_second)), nanos(median(p50)))?;
         writeln!(out, "{}", if *errors > 0 { format!("  {errors} ERRORS") } else { String::new() })?;
     }
+    super::pushes::page::text(out, &outcome.times)?;
     writeln!(
         out,
         "\n{:<5}{:<38}{:<18}{:>10}  {:<20}{:<10} what",
@@ -75,6 +76,9 @@ fn write_text(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
         for warning in &cell.warnings {
             writeln!(out, "{name}: {warning}")?;
         }
+    }
+    for (name, warning) in super::pushes::page::warnings(&outcome.times) {
+        writeln!(out, "{name}: {warning}")?;
     }
     Ok(())
 }
@@ -151,6 +155,10 @@ fn write_html(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
         )?;
     }
     writeln!(out, "</table>")?;
+    super::pushes::page::html(out, &outcome.times)?;
+    for (name, warning) in super::pushes::page::warnings(&outcome.times) {
+        writeln!(out, "<p class=\"warning\">{}: {}</p>", escaped(name), escaped(warning))?;
+    }
     for (name, cell) in &outcome.cells {
         for warning in &cell.warnings {
             writeln!(out, "<p class=\"warning\">{}: {}</p>", escaped(name), escaped(warning))?;
