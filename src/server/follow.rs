@@ -1,7 +1,7 @@
 //! One stream of one follower: the list read aloud to a near-cache, and leases given to it (`wire/PROTOCOL.md`, section 7).
 //!
 //! The stream is sent before answers of the same connection, since what is announced here takes rights away. A change
-//! alone goes out at once; in a flood the changes of a moment go out together. Nothing is kept for a follower: it reads
+//! alone goes out at once; in a flood the changes of a moment go out together ([`Pace`]). Nothing is kept for a follower: it reads
 //! from the feed's ring, and one that reads too slowly is cut like anybody who does not read.
 //!
 //! Which way it falls: a follower that says what cannot be, or loses the right to ask, is told so and its stream ends;
@@ -15,6 +15,7 @@ use quinn::{RecvStream, SendStream};
 use tokio::time::{Instant, sleep_until};
 
 use super::credentials::Callers;
+use super::pace::Pace;
 use super::session::{End, Input, Session};
 use super::stats::{FeedStats, RefusedFor};
 use crate::domain::Sequence;
@@ -104,7 +105,7 @@ impl Session {
         let mut notices = self.notices.clone();
         let mut finished = false;
         let mut untold = false;
-        let mut next_at = Instant::now();
+        let mut pace = Pace::new(Instant::now());
         let mut half_since = None;
         loop {
             if !Arc::ptr_eq(&callers, &self.shared.callers.load()) {
@@ -127,14 +128,19 @@ impl Session {
                 finish(send);
                 return Ok(());
             }
-            if untold && Instant::now() >= next_at {
+            let cost = Pace::cost(self.options.follower_pause, self.stats.feed.followers.load(Relaxed));
+            if untold && Instant::now() >= pace.next(cost) {
+                let mut told = false;
                 while following.tell(&mut output) {
+                    told = true;
                     if output.len() >= OUTPUT_BYTES {
                         self.flush(send, &mut output).await?;
                     }
                 }
                 untold = false;
-                next_at = Instant::now() + self.options.follower_pause;
+                if told {
+                    pace.told(Instant::now(), cost);
+                }
             }
             if !output.is_empty() {
                 self.flush(send, &mut output).await?;
@@ -158,8 +164,8 @@ impl Session {
                     Err(_) => return Err(End::Over),
                 },
                 () = following.stirred(), if !untold => untold = true,
-                () = sleep_until(next_at), if untold => {}
-                () = sleep_until(half_since.unwrap_or(next_at) + patience), if half_since.is_some() => {
+                () = sleep_until(pace.next(cost)), if untold => {}
+                () = sleep_until(half_since.unwrap_or_else(Instant::now) + patience), if half_since.is_some() => {
                     let text = format!("half a message has waited for {} ms", patience.as_millis());
                     return Err(End::Close(CloseCode::TooSlow, text));
                 }

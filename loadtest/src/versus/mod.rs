@@ -187,7 +187,7 @@ fn measure(options: &Versus, directory: &std::path::Path) -> Result<Outcome, Str
         warm_up: extent.warm_up,
         seed: options.seed,
     };
-    let cells: Vec<Cell> = cells::all(&peers);
+    let cells: Vec<Cell> = if options.near_only { Vec::new() } else { cells::all(&peers) };
     let mut measured: BTreeMap<String, Measured> = BTreeMap::new();
     for round in 1..=extent.rounds {
         // Tokens end while time passes.

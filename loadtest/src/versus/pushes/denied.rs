@@ -20,6 +20,9 @@ use crate::target::Target;
 /// How long a follower may take to get its first lease.
 const LIVE_WITHIN: Duration = Duration::from_secs(10);
 
+/// Questions that only prepare or check what is timed may take so long.
+pub const SET_UP_WITHIN: Duration = Duration::from_secs(10);
+
 /// How long receipts may be waited for.
 const RECEIPTS_WITHIN: Duration = Duration::from_secs(20);
 
@@ -97,6 +100,7 @@ impl Pair {
         let said = |error: tokenscope::client::Error| error.to_string();
         let mut options = target.options(&target.asker);
         options.connections = 1;
+        options.deadline = SET_UP_WITHIN;
         let asker = Client::connect(options).await.map_err(said)?;
         let near = NearCache::follow(asker.clone(), NearOptions::default()).map_err(said)?;
         near.live(LIVE_WITHIN).await.map_err(said)?;

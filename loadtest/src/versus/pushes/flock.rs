@@ -14,7 +14,7 @@ use tokenscope::client::{Client, Decision, NearCache, NearOptions, Wait};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::denied::Held;
+use super::denied::{Held, SET_UP_WITHIN};
 use crate::process::thread_cpu;
 use crate::target::Target;
 
@@ -105,6 +105,7 @@ async fn connect_all(target: &Target, count: usize, token: &Held) -> Result<(Vec
     for _ in 0..count {
         let (room, token, mut options) = (room.clone(), token.clone(), target.options(&target.asker));
         options.connections = 1;
+        options.deadline = SET_UP_WITHIN;
         tasks.spawn(async move {
             let _permit = room.acquire().await;
             let said = |error: tokenscope::client::Error| error.to_string();
