@@ -105,7 +105,7 @@ impl Session {
         let mut notices = self.notices.clone();
         let mut finished = false;
         let mut untold = false;
-        let mut pace = Pace::new(Instant::now());
+        let mut pace = Pace::new(self.options.follower_pause, Instant::now());
         let mut half_since = None;
         loop {
             if !Arc::ptr_eq(&callers, &self.shared.callers.load()) {
@@ -128,8 +128,8 @@ impl Session {
                 finish(send);
                 return Ok(());
             }
-            let cost = Pace::cost(self.options.follower_pause, self.stats.feed.followers.load(Relaxed));
-            if untold && Instant::now() >= pace.next(cost) {
+            let followers = self.stats.feed.followers.load(Relaxed);
+            if untold && Instant::now() >= pace.next(followers, following.is_hurried()) {
                 let mut told = false;
                 while following.tell(&mut output) {
                     told = true;
@@ -139,7 +139,7 @@ impl Session {
                 }
                 untold = false;
                 if told {
-                    pace.told(Instant::now(), cost);
+                    pace.told(Instant::now(), followers);
                 }
             }
             if !output.is_empty() {
@@ -163,8 +163,7 @@ impl Session {
                     Ok(None) => finished = true,
                     Err(_) => return Err(End::Over),
                 },
-                () = following.stirred(), if !untold => untold = true,
-                () = sleep_until(pace.next(cost)), if untold => {}
+                () = following.stirs(untold, &pace, followers) => untold = true,
                 () = sleep_until(half_since.unwrap_or_else(Instant::now) + patience), if half_since.is_some() => {
                     let text = format!("half a message has waited for {} ms", patience.as_millis());
                     return Err(End::Close(CloseCode::TooSlow, text));
@@ -325,12 +324,24 @@ impl Following<'_> {
         }
     }
 
-    /// Waits until there may be something to tell; for ever before the stream is followed.
-    async fn stirred(&mut self) {
+    /// Waits until there may be something to tell, for ever before the stream is followed. With something `untold`: until
+    /// the pause before it is over, or somebody waits for it.
+    async fn stirs(&mut self, untold: bool, pace: &Pace, followers: i64) {
+        let is_hurried = self.is_hurried();
         match &mut self.follower {
-            Some(Counted { follower, .. }) => follower.stirred().await,
             None => std::future::pending().await,
+            Some(Counted { follower, .. }) if !untold => follower.stirred().await,
+            Some(_) if is_hurried => sleep_until(pace.next(followers, true)).await,
+            Some(Counted { follower, .. }) => tokio::select! {
+                () = sleep_until(pace.next(followers, false)) => {}
+                () = follower.hurried() => {}
+            },
         }
+    }
+
+    /// Whether a fence waits for what is untold.
+    fn is_hurried(&self) -> bool {
+        self.follower.as_ref().is_some_and(|counted| counted.follower.is_hurried())
     }
 }
 
