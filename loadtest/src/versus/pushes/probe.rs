@@ -131,7 +131,7 @@ mod tests {
 
     impl Subject for Second {
         fn act(&mut self, number: usize) -> Result<bool, String> {
-            Ok(number % 3 != 0)
+            Ok(!number.is_multiple_of(3))
         }
 
         fn is_there(&mut self, number: usize) -> bool {

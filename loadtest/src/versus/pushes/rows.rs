@@ -88,9 +88,12 @@ fn denied(pushes: &Pushes, rows: &mut Vec<Row>) {
     }
 }
 
+/// One of a cell's figures.
+type Pick = fn(&Measured) -> &[f64];
+
 fn followed(pushes: &Pushes, rows: &mut Vec<Row>) {
     let goals = (0.9, 0.97);
-    let picks: [(&str, fn(&Measured) -> &[f64], &str); 2] =
+    let picks: [(&str, Pick, &str); 2] =
         [("throughput", |it| &it.rate, "/s"), ("answers per server CPU-second", |it| &it.per_cpu_second, "/CPU-s")];
     let many = pushes.middle(MANY, "", Of::P99).map(|it| format!("; to fence with all there, p99 {it}"));
     for (what, pick, unit) in picks {
