@@ -4,7 +4,7 @@
 //! everything runs once, small, and no number means anything. Each row is the median of interleaved rounds in one process;
 //! only the ratios are worth quoting. See `benches/README.md`. `loadtest versus` has the same rows beside all others.
 
-use tokenscope::client::near::contest::{Contest, Way};
+use tokenscope::testing::contest::{Contest, Way};
 
 /// A row: what it is, and the time of one in each round, in nanoseconds.
 struct Row {

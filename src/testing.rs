@@ -2,6 +2,8 @@
 
 #![expect(clippy::expect_used, reason = "constants that are well-formed; and it is for tests")]
 
+// For the bench and the load tester: a hit of the near-cache beside a signature verification and a map with locks.
+pub mod contest;
 // What a fuzzer feeds with bytes.
 pub mod fuzz;
 

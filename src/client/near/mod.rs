@@ -26,9 +26,6 @@
 mod belief;
 // Time since boot.
 mod clock;
-// For the bench and the load tester: a hit beside a signature verification and beside a map with locks.
-#[cfg(all(feature = "server", feature = "testing"))]
-pub mod contest;
 // What happened, in numbers.
 mod counters;
 // One question for many.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use tokenscope::client::near::contest::{Contest, Way};
+use tokenscope::testing::contest::{Contest, Way};
 
 use super::times::Times;
 use crate::versus::median;

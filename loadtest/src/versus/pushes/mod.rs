@@ -82,9 +82,9 @@ const SET_INVALIDATED: &str = "SET → invalidation";
 const SET_RECEIPT: &str = "SET → OK";
 
 // And among the cells.
-const ALONE: &str = "native 4×64, nobody following";
-const REVOKING: &str = "native 4×64, revocations, nobody following";
-const FOLLOWED: &str = "native 4×64, revocations and followers";
+const ALONE: &str = "native 4×64 alone";
+const REVOKING: &str = "native 4×64 and revocations";
+const FOLLOWED: &str = "native 4×64 and followers";
 
 /// What all of it needs, from the first round to the last.
 pub struct Pushes {

@@ -48,7 +48,7 @@ pub fn html(out: &mut String, times: &BTreeMap<String, Times>) -> std::fmt::Resu
         let longest = if times.longest.is_empty() { "–".to_owned() } else { signed(extremes(&times.longest).1) };
         writeln!(
             out,
-            "<tr><td>{}</td><td>{p50}</td><td>{spread}</td><td>{p99}</td><td>{spread99}</td><td>{longest}</td><td>{}</td>\
+            "<tr><td class=\"words\">{}</td><td>{p50}</td><td>{spread}</td><td>{p99}</td><td>{spread99}</td><td>{longest}</td><td>{}</td>\
              <td>{}</td></tr>",
             escaped(name),
             times.count,

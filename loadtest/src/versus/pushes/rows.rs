@@ -1,6 +1,6 @@
 //! What is wanted of the near-cache and its feed, and what was found.
 
-use tokenscope::client::near::contest::Way;
+use tokenscope::testing::contest::Way;
 
 use super::{
     AFTER, ALONE, DENIED, ECHO, FENCED, FOLLOWED, MANY, NO_DISK, ON_DISK, Pushes, RAW, RECEIPT, REDIS, REVOKING,

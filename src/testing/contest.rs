@@ -5,6 +5,8 @@
 //! it by hand, and obeys the same rule as the near-cache: found, the same place, in time by two clocks, decided from the
 //! same facts by the same function. It does not hear of revocations.
 
+#![expect(clippy::disallowed_methods, reason = "it measures")]
+
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,8 +18,8 @@ use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
 };
 
-use super::standalone::Standalone;
-use crate::client::answer::Decision;
+use crate::client::Decision;
+use crate::client::near::Standalone;
 use crate::domain::access::{ClientKind, Covers, MemberFacts, PairFacts, PlaceFacts, PolicyFacts};
 use crate::domain::{Expiry, ScopeMask, ScopePosition, Sequence, Timestamp, TokenDigest};
 
