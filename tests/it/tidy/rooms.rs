@@ -53,8 +53,8 @@ const ROOMS: [(&str, &[&str]); 25] = [
     (
         "testing",
         &[
-            "domain", "clock", "disk", "index", "journal", "feed", "snapshot", "wire", "store", "service", "server",
-            "import", "config",
+            "domain", "clock", "disk", "index", "journal", "feed", "snapshot", "wire", "store", "service", "client",
+            "server", "import", "config",
         ],
     ),
 ];
