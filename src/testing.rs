@@ -4,6 +4,8 @@
 
 // An index with sample data.
 pub mod filled;
+// For the bench and the load tester: a hit of the near-cache beside a signature verification and a map with locks.
+pub mod contest;
 // What a fuzzer feeds with bytes.
 pub mod fuzz;
 

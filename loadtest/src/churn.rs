@@ -266,6 +266,30 @@ impl Churn {
         Ok(took)
     }
 
+    /// Registers `count` tokens, for whoever revokes them.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub async fn register_some(&mut self, count: usize) -> Result<Vec<Made>, String> {
+        let client = Client::connect(self.options.clone()).await.map_err(|error| error.to_string())?;
+        let room = Arc::new(Semaphore::new(CHANGES_IN_FLIGHT));
+        let mut tasks: JoinSet<Result<(), String>> = JoinSet::new();
+        let mut all = Vec::with_capacity(count);
+        for (made, new) in (0..count).filter_map(|_| self.make()).collect::<Vec<_>>() {
+            all.push(made);
+            let (client, room) = (client.clone(), room.clone());
+            tasks.spawn(async move {
+                let _permit = room.acquire().await;
+                register(&client, &new).await
+            });
+        }
+        while let Some(joined) = tasks.join_next().await {
+            joined.map_err(|error| error.to_string()).flatten()?;
+        }
+        client.close().await;
+        Ok(all)
+    }
+
     /// Makes `rate` changes per second until told to stop.
     ///
     /// # Errors

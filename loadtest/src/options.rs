@@ -264,6 +264,9 @@ pub struct Versus {
     /// Only prove that it runs: few tokens, one round, no figure worth anything.
     #[arg(long)]
     pub short: bool,
+    /// Leave out the rounds of P1 to P7, P12 and P14, for whoever works on near-caches and feeds.
+    #[arg(long)]
+    pub near_only: bool,
     /// Core of the servers.
     #[arg(long, default_value_t = 0)]
     pub server_core: usize,

@@ -133,7 +133,7 @@ fn the_side_by_side_runs_with_whatever_is_installed() {
     let directory = tempfile::tempdir().unwrap();
     let output = loadtest(directory.path(), &["versus", "--short"]);
     let text = succeeded(&output);
-    for goal in ["P1 ", "P2 ", "P10 ", "P16 "] {
+    for goal in ["P1 ", "P2 ", "P10 ", "P16 ", "N1 ", "N2 ", "N3 ", "N4 "] {
         assert!(text.contains(goal), "{goal}: {text}");
     }
     let result = json(&directory.path().join("versus.json"));

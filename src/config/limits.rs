@@ -211,7 +211,8 @@ limits! {
         "How long a near-cache may answer from memory unheard of, and so the longest a fenced change takes. After lowering it, \
          wait for the old one once.";
     follower_pause: Time = 1, 0 => SECOND,
-        "The shortest time between two announcements to one follower. A change alone goes out at once, a flood together.";
+        "In a flood of changes, the average time between two announcements to one follower; in proportion longer with more than \
+         ten followers. Changes that come singly go out at once.";
     https_connections: Count = 1_024, 1 => 1_000_000,
         "HTTPS connections at once. One more is closed unanswered.";
     https_handshake_deadline: Time = 3 * SECOND, 100 => 60 * SECOND,

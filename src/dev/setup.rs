@@ -182,7 +182,9 @@ pub fn config_text(file: &DevFile) -> String {
         "# Written by tokenscope for development; written again at every start.\n\n[server]\ndata_dir = \"data\"\n\
          issuer = \"{url}\"\nquic_address = \"{quic}\"\nhttps_address = \"{https}\"\nadmin_address = \"{admin}\"\n\
          token_prefix = \"{PREFIX}\"\ndefault_audience = [\"{AUDIENCE}\"]\ndrain_wait = \"10ms\"\n\n[tls]\n\
-         certificate = \"certs/server.pem\"\nkey = \"certs/server.key\"\nclient_ca = \"certs/ca.pem\"\n",
+         certificate = \"certs/server.pem\"\nkey = \"certs/server.key\"\nclient_ca = \"certs/ca.pem\"\n\n\
+         # Everybody on this machine has the same address, and load testers play many clients with one name.\n\
+         [limits]\nquic_connections_per_address = 1024\nquic_connections_per_caller = 1024\n",
         url = file.https_url,
         quic = file.quic,
         https = file.https,

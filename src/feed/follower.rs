@@ -98,6 +98,7 @@ pub struct Follower {
     lease: Duration,
     acknowledged: watch::Sender<Sequence>,
     stirred: watch::Receiver<()>,
+    hurry: watch::Receiver<Sequence>,
 }
 
 impl Follower {
@@ -109,15 +110,29 @@ impl Follower {
         lease: Duration,
         acknowledged: watch::Sender<Sequence>,
     ) -> Self {
+        let hurry = feed.0.hurry.subscribe();
         let mut stirred = feed.0.stir.subscribe();
         // What was published between entering and subscribing would be missed otherwise.
         stirred.mark_changed();
-        Self { feed, id, told, generation, lease, acknowledged, stirred }
+        Self { feed, id, told, generation, lease, acknowledged, stirred, hurry }
     }
 
     /// Waits until there may be news. May be dropped while it waits. Never returns again once the feed is gone.
     pub async fn stirred(&mut self) {
         if self.stirred.changed().await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// Whether a [fence](Feed::fence) waits for something it was not told.
+    pub fn is_hurried(&self) -> bool {
+        *self.hurry.borrow() > self.told
+    }
+
+    /// Waits until it is. May be dropped while it waits. Never returns once the feed is gone.
+    pub async fn hurried(&mut self) {
+        let told = self.told;
+        if self.hurry.wait_for(|hurried| *hurried > told).await.is_err() {
             std::future::pending().await
         }
     }

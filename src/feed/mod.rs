@@ -95,6 +95,8 @@ struct Shared {
     state: Mutex<State>,
     /// Stirs whenever there is something untold. The value means nothing.
     stir: watch::Sender<()>,
+    /// Somebody waits until everybody has heard of the list up to here.
+    hurry: watch::Sender<Sequence>,
 }
 
 struct State {
@@ -125,6 +127,7 @@ impl Feed {
             followers_max: options.followers_max,
             state: Mutex::new(state),
             stir: watch::Sender::new(()),
+            hurry: watch::Sender::new(Sequence::ZERO),
         }))
     }
 
@@ -214,6 +217,15 @@ impl Feed {
     pub fn fence(&self, sequence: Sequence, now: Duration) -> Fence {
         let state = self.state();
         // Whoever has heard the last touch up to there has nothing to forget after it.
-        state.registry.fence(state.ring.last_touch_up_to(sequence), now)
+        let required = state.ring.last_touch_up_to(sequence);
+        let fence = state.registry.fence(required, now);
+        drop(state);
+        // Whoever lets changes gather before telling them has to know that somebody waits.
+        self.0.hurry.send_if_modified(|hurried| {
+            let is_more = required > *hurried;
+            *hurried = (*hurried).max(required);
+            is_more
+        });
+        fence
     }
 }

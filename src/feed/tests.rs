@@ -239,6 +239,26 @@ fn followers_are_woken_by_what_is_touched_and_by_nothing_else() {
 }
 
 #[test]
+fn a_fence_hurries_whoever_has_not_been_told_and_nobody_else() {
+    let feed = feed();
+    let (mut told, mut untold) = (follow(&feed), follow(&feed));
+    feed.publish(&[revocation(11), nothing(12)]);
+    hear(&mut told);
+    assert!(!untold.is_hurried() && !is_ready(untold.hurried()), "nobody waits yet");
+    // Up to 12, but what was touched last is 11.
+    let _fence = feed.fence(Sequence(12), at(LATER));
+    assert!(!told.is_hurried() && !is_ready(told.hurried()));
+    assert!(untold.is_hurried() && is_ready(untold.hurried()));
+    assert!(!follow(&feed).is_hurried(), "it begins where the list is");
+    hear(&mut untold);
+    assert!(!untold.is_hurried() && !is_ready(untold.hurried()));
+    // What comes after the fence is nobody's hurry, and an earlier fence takes nothing back.
+    feed.publish(&[revocation(13)]);
+    let _earlier = feed.fence(Sequence(11), at(LATER));
+    assert!(!told.is_hurried() && !untold.is_hurried());
+}
+
+#[test]
 fn leases_are_as_long_as_wanted_within_bounds() {
     let feed = Feed::new(&Options { lease: at(5.0), ..options(0) });
     for (wanted, given) in [(0.0, 5.0), (1.5, 1.5), (0.01, 0.2), (60.0, 5.0)] {

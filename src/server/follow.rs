@@ -1,7 +1,7 @@
 //! One stream of one follower: the list read aloud to a near-cache, and leases given to it (`wire/PROTOCOL.md`, section 7).
 //!
 //! The stream is sent before answers of the same connection, since what is announced here takes rights away. A change
-//! alone goes out at once; in a flood the changes of a moment go out together. Nothing is kept for a follower: it reads
+//! alone goes out at once; in a flood the changes of a moment go out together ([`Pace`]). Nothing is kept for a follower: it reads
 //! from the feed's ring, and one that reads too slowly is cut like anybody who does not read.
 //!
 //! Which way it falls: a follower that says what cannot be, or loses the right to ask, is told so and its stream ends;
@@ -15,6 +15,7 @@ use quinn::{RecvStream, SendStream};
 use tokio::time::{Instant, sleep_until};
 
 use super::credentials::Callers;
+use super::pace::Pace;
 use super::session::{End, Input, Session};
 use super::stats::{FeedStats, RefusedFor};
 use crate::domain::Sequence;
@@ -104,7 +105,7 @@ impl Session {
         let mut notices = self.notices.clone();
         let mut finished = false;
         let mut untold = false;
-        let mut next_at = Instant::now();
+        let mut pace = Pace::new(self.options.follower_pause, Instant::now());
         let mut half_since = None;
         loop {
             if !Arc::ptr_eq(&callers, &self.shared.callers.load()) {
@@ -127,14 +128,19 @@ impl Session {
                 finish(send);
                 return Ok(());
             }
-            if untold && Instant::now() >= next_at {
+            let followers = self.stats.feed.followers.load(Relaxed);
+            if untold && Instant::now() >= pace.next(followers, following.is_hurried()) {
+                let mut told = false;
                 while following.tell(&mut output) {
+                    told = true;
                     if output.len() >= OUTPUT_BYTES {
                         self.flush(send, &mut output).await?;
                     }
                 }
                 untold = false;
-                next_at = Instant::now() + self.options.follower_pause;
+                if told {
+                    pace.told(Instant::now(), followers);
+                }
             }
             if !output.is_empty() {
                 self.flush(send, &mut output).await?;
@@ -157,9 +163,8 @@ impl Session {
                     Ok(None) => finished = true,
                     Err(_) => return Err(End::Over),
                 },
-                () = following.stirred(), if !untold => untold = true,
-                () = sleep_until(next_at), if untold => {}
-                () = sleep_until(half_since.unwrap_or(next_at) + patience), if half_since.is_some() => {
+                () = following.stirs(untold, &pace, followers) => untold = true,
+                () = sleep_until(half_since.unwrap_or_else(Instant::now) + patience), if half_since.is_some() => {
                     let text = format!("half a message has waited for {} ms", patience.as_millis());
                     return Err(End::Close(CloseCode::TooSlow, text));
                 }
@@ -319,12 +324,24 @@ impl Following<'_> {
         }
     }
 
-    /// Waits until there may be something to tell; for ever before the stream is followed.
-    async fn stirred(&mut self) {
+    /// Waits until there may be something to tell, for ever before the stream is followed. With something `untold`: until
+    /// the pause before it is over, or somebody waits for it.
+    async fn stirs(&mut self, untold: bool, pace: &Pace, followers: i64) {
+        let is_hurried = self.is_hurried();
         match &mut self.follower {
-            Some(Counted { follower, .. }) => follower.stirred().await,
             None => std::future::pending().await,
+            Some(Counted { follower, .. }) if !untold => follower.stirred().await,
+            Some(_) if is_hurried => sleep_until(pace.next(followers, true)).await,
+            Some(Counted { follower, .. }) => tokio::select! {
+                () = sleep_until(pace.next(followers, false)) => {}
+                () = follower.hurried() => {}
+            },
         }
+    }
+
+    /// Whether a fence waits for what is untold.
+    fn is_hurried(&self) -> bool {
+        self.follower.as_ref().is_some_and(|counted| counted.follower.is_hurried())
     }
 }
 

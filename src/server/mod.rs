@@ -19,6 +19,8 @@ mod fence;
 mod follow;
 // The HTTPS door.
 pub mod http;
+// When a follower may be told the next thing.
+mod pace;
 // Changes of a stream that are under way.
 mod pending;
 // The QUIC door.

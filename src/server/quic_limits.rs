@@ -42,8 +42,8 @@ pub struct QuicOptions {
     pub in_flight_max: u32,
     /// Changes and API requests unanswered on a stream; one more is `busy`. Default 64.
     pub changes_in_flight_max: u32,
-    /// The shortest time between two announcements to one follower: a change alone goes out at once, those of a flood
-    /// together. Default 1 ms.
+    /// In a flood of changes, the average time between two announcements to one follower, in proportion longer with more
+    /// than ten followers. Changes that come singly go out at once. Default 1 ms.
     pub follower_pause: Duration,
     /// A connection that is silent for this long is gone. The client keeps it alive. Default 15 s.
     pub idle_timeout: Duration,

@@ -55,9 +55,9 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Our server, asked in its own protocol.
-    pub fn plain(connections: usize, in_flight: usize) -> Self {
-        Self { server: Who::Ours, way: Way::Plain, connections, in_flight }
+    /// As much in flight as said, and nothing else.
+    pub fn plain(server: Who, connections: usize, in_flight: usize) -> Self {
+        Self { server, way: Way::Plain, connections, in_flight }
     }
 
     /// What it is called.

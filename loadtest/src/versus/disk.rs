@@ -84,13 +84,17 @@ pub fn measure(directory: &Path, mut churn: Churn, lasts: Duration) -> Result<Di
 
 /// A file that is appended to, its room written beforehand, as engines do it: a file that grows makes the file system
 /// write its own journal too, which is not the floor that is looked for.
-struct Raw {
+pub struct Raw {
     file: File,
     at: u64,
 }
 
 impl Raw {
-    fn new(path: &Path) -> std::io::Result<Self> {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn new(path: &Path) -> std::io::Result<Self> {
         let mut file = File::create(path)?;
         let zeros = vec![0; 1 << 20];
         for _ in 0..RAW_BYTES >> 20 {
@@ -101,7 +105,10 @@ impl Raw {
     }
 
     /// Appends records and syncs; how long that took, in nanoseconds. At the end it goes on at the beginning.
-    fn append(&mut self, records: usize) -> std::io::Result<f64> {
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn append(&mut self, records: usize) -> std::io::Result<f64> {
         let bytes = [b'x'; RECORD_BYTES].repeat(records);
         let began = Instant::now();
         self.file.write_all_at(&bytes, self.at)?;

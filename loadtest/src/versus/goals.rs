@@ -148,6 +148,9 @@ impl Table<'_> {
 }
 
 /// The median of the rounds' ratios with the smallest and the largest.
+///
+/// # Errors
+/// There are none.
 pub fn found(ratios: impl Iterator<Item = f64>, detail: String) -> Result<Found, String> {
     let ratios: Vec<f64> = ratios.filter(|it| it.is_finite()).collect();
     if ratios.is_empty() {

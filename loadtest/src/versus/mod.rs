@@ -19,6 +19,8 @@ mod ourselves;
 mod page;
 // Servers of others.
 mod peers;
+// Near-caches: hits, revocations that are heard of, many followers.
+mod pushes;
 // Ours and Redis, started again.
 mod restart;
 
@@ -95,6 +97,9 @@ pub struct Outcome {
     /// Look-ups without a socket; nothing if they could not be measured.
     #[serde(default)]
     pub looked: Option<maps::Looked>,
+    /// What was timed without a cell.
+    #[serde(default)]
+    pub times: BTreeMap<String, pushes::Times>,
     /// Peers that are missing, and how to install them.
     pub missing: BTreeMap<String, String>,
 }
@@ -119,7 +124,8 @@ pub fn run(options: &Versus) -> Result<u8, String> {
     write(&options.json, &serde_json::to_string_pretty(&outcome).map_err(|error| error.to_string())?)?;
     write(&options.html, &page::html(&outcome))?;
     eprintln!("written: {} and {}", options.json.display(), options.html.display());
-    let errors: u64 = outcome.cells.values().map(|cell| cell.errors).sum();
+    let errors = outcome.cells.values().map(|cell| cell.errors).chain(outcome.times.values().map(|it| it.errors));
+    let errors: u64 = errors.sum();
     Ok(if errors == 0 { 0 } else { crate::FAILED })
 }
 
@@ -190,6 +196,7 @@ fn measure(options: &Versus, directory: &std::path::Path) -> Result<Outcome, Str
     let (naming, pool, churn) = prepare(&server.target, &all, Asking::Check, began)?;
     eprintln!("starting peers");
     let mut peers = Peers::start(directory, &server.target, &all, server_core, options)?;
+    let mut pushes = pushes::Pushes::start(directory, &start, options.short)?;
     let mut field = Field {
         target: server.target.clone(),
         population: all,
@@ -201,7 +208,7 @@ fn measure(options: &Versus, directory: &std::path::Path) -> Result<Outcome, Str
         warm_up: extent.warm_up,
         seed: options.seed,
     };
-    let cells: Vec<Cell> = cells::all(&peers);
+    let cells: Vec<Cell> = if options.near_only { Vec::new() } else { cells::all(&peers) };
     let mut measured: BTreeMap<String, Measured> = BTreeMap::new();
     for round in 1..=extent.rounds {
         // Tokens end while time passes.
@@ -225,6 +232,7 @@ fn measure(options: &Versus, directory: &std::path::Path) -> Result<Outcome, Str
             }
             measured.entry(name).or_default().add(&report);
         }
+        pushes.round(&field, &peers, &server, round)?;
     }
     let beside = ourselves::Beside { server: &server, field: &field, peers: &peers, start: &start, extent: &extent };
     let ourselves = beside.measure(options.uncounted.as_deref(), &mut measured);
@@ -232,7 +240,9 @@ fn measure(options: &Versus, directory: &std::path::Path) -> Result<Outcome, Str
     let restarts = restart::measure(server, &start, &mut peers, &field, extent.rounds.min(3))?;
     let mut also = maps::rows(&looked);
     also.extend(ourselves::rows(&ourselves, &measured));
-    let rows = goals::rows(&measured, &peers, &disk, &restarts, also);
+    let mut rows = goals::rows(&measured, &peers, &disk, &restarts, also);
+    rows.extend(pushes::rows(&pushes, peers.missing.get(peers::Who::Redis.name())));
+    measured.append(&mut pushes.cells);
     let mut conditions = peers.versions.clone();
     let mut put = |name: &str, value: String| drop(conditions.insert(name.to_owned(), value));
     put("tokens", extent.tokens.to_string());
@@ -247,6 +257,7 @@ fn measure(options: &Versus, directory: &std::path::Path) -> Result<Outcome, Str
     });
     put("cores", cores);
     put("short", options.short.to_string());
+    pushes.conditions().into_iter().for_each(|(name, value)| put(&name, value));
     Ok(Outcome {
         format: 1,
         began: began.seconds(),
@@ -255,6 +266,7 @@ fn measure(options: &Versus, directory: &std::path::Path) -> Result<Outcome, Str
         rows,
         cells: measured,
         looked: looked.ok(),
+        times: std::mem::take(&mut pushes.times),
         missing: peers.missing.clone(),
     })
 }

@@ -156,7 +156,7 @@ impl Beside<'_> {
         let fields = [of(server)?, of(other)?];
         for round in 1..=extent.rounds {
             for (connections, in_flight) in SHAPES {
-                let cell = Cell::plain(connections, in_flight);
+                let cell = Cell::plain(Who::Ours, connections, in_flight);
                 for ((whom, idle), (field, suffix)) in
                     [(*server, other), (other, *server)].into_iter().zip(fields.iter().zip(names))
                 {
@@ -219,7 +219,7 @@ pub fn rows(ourselves: &Ourselves, cells: &BTreeMap<String, Measured>) -> Vec<Ro
     };
     let shapes = || OF.iter().flat_map(|of| SHAPES.map(|shape| (of, shape)));
     for (of, (connections, in_flight)) in shapes() {
-        let cell = Cell::plain(connections, in_flight);
+        let cell = Cell::plain(Who::Ours, connections, in_flight);
         let (against, what, found) = match &ourselves.large {
             Ok(large) => {
                 let [few, many] = [large.small_tokens, large.tokens].map(|it| short(it as f64));
@@ -235,7 +235,7 @@ pub fn rows(ourselves: &Ourselves, cells: &BTreeMap<String, Measured>) -> Vec<Ro
     for (of, (connections, in_flight)) in shapes() {
         let found = ourselves.uncounted.as_ref().map_err(Clone::clone);
         let found = found.and_then(|uncounted| {
-            let mut found = ratio(&Cell::plain(connections, in_flight), ["counted", "uncounted"], of)?;
+            let mut found = ratio(&Cell::plain(Who::Ours, connections, in_flight), ["counted", "uncounted"], of)?;
             found.detail += &still(uncounted);
             Ok(found)
         });

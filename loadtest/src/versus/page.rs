@@ -59,6 +59,7 @@ fn write_text(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
             writeln!(out, "{name:<34}{:>12.1}{low:>12.1}{high:>12.1}", median(nanos))?;
         }
     }
+    super::pushes::page::text(out, &outcome.times)?;
     writeln!(
         out,
         "\n{:<5}{:<38}{:<18}{:>10}  {:<20}{:<10} what",
@@ -82,6 +83,9 @@ fn write_text(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
         for warning in &cell.warnings {
             writeln!(out, "{name}: {warning}")?;
         }
+    }
+    for (name, warning) in super::pushes::page::warnings(&outcome.times) {
+        writeln!(out, "{name}: {warning}")?;
     }
     Ok(())
 }
@@ -171,6 +175,10 @@ fn write_html(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
             writeln!(out, "<tr><td>{}</td><td>{middle:.1}</td><td>{low:.1} … {high:.1}</td></tr>", escaped(name))?;
         }
         writeln!(out, "</table>")?;
+    }
+    super::pushes::page::html(out, &outcome.times)?;
+    for (name, warning) in super::pushes::page::warnings(&outcome.times) {
+        writeln!(out, "<p class=\"warning\">{}: {}</p>", escaped(name), escaped(warning))?;
     }
     for (name, cell) in &outcome.cells {
         for warning in &cell.warnings {
