@@ -23,6 +23,7 @@ use crate::service::caller::Caller;
 use crate::service::{
     AHEAD, Bound, Coming, Decision, FactsThere, Introspection, Pin, PlaceAsked, Refusal, ScopeAsked, Scratch,
 };
+use crate::tally::COUNTED;
 use crate::wire::message::{ActiveFacts, Answer, Binding, Envelope, ErrorCode, Outcome, Request, kind};
 use crate::wire::{self, Broken, FactsHead, Malformed, Raw, Split, Wait, decode, encode};
 
@@ -116,7 +117,7 @@ impl Desk {
         if matches!(decode::split(input), Ok(Split::Partial)) {
             return Handled { used: 0, broken: None, unfinished: false };
         }
-        let started = Instant::now();
+        let started = COUNTED.then(Instant::now);
         let Self { shared, coming, clerk, pending, .. } = self;
         let at = shared.service.revision();
         let pin = shared.service.pin();
@@ -142,11 +143,13 @@ impl Desk {
                 }
             }
         }
-        let door = &shared.stats.quic;
-        clerk.tally.pour_into(door);
-        let spent = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        if let Some(each) = spent.checked_div(count) {
-            door.latency.record(each, count);
+        if let Some(started) = started {
+            let door = &shared.stats.quic;
+            clerk.tally.pour_into(door);
+            let spent = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            if let Some(each) = spent.checked_div(count) {
+                door.latency.record(each, count);
+            }
         }
         handled
     }
@@ -315,7 +318,7 @@ impl Clerk {
     fn checked(&mut self, output: &mut Vec<u8>, id: u32, at: Sequence, decision: Result<Decision, Refusal>) {
         let outcome = match decision {
             Ok(Decision::Allowed) => {
-                self.tally.allowed += 1;
+                self.tally.allowed += u64::from(COUNTED);
                 Outcome::Allowed
             }
             Ok(Decision::Denied(denial)) => {
@@ -429,20 +432,20 @@ impl Tally {
     fn introspected(&mut self, inactive: Option<Inactive>) {
         match inactive {
             Some(reason) => self.inactive(reason),
-            None => self.introspected += 1,
+            None => self.introspected += u64::from(COUNTED),
         }
     }
 
     fn inactive(&mut self, reason: Inactive) {
-        self.inactive[reason as usize] += 1;
+        self.inactive[reason as usize] += u64::from(COUNTED);
     }
 
     fn denied(&mut self, reason: Denial) {
-        self.denied[reason as usize - 1] += 1;
+        self.denied[reason as usize - 1] += u64::from(COUNTED);
     }
 
     fn refused(&mut self, reason: RefusedFor) {
-        self.refused[reason as usize] += 1;
+        self.refused[reason as usize] += u64::from(COUNTED);
     }
 
     fn pour_into(&mut self, door: &DoorStats) {
