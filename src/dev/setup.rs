@@ -184,7 +184,8 @@ pub fn config_text(file: &DevFile) -> String {
          token_prefix = \"{PREFIX}\"\ndefault_audience = [\"{AUDIENCE}\"]\ndrain_wait = \"10ms\"\n\n[tls]\n\
          certificate = \"certs/server.pem\"\nkey = \"certs/server.key\"\nclient_ca = \"certs/ca.pem\"\n\n\
          # Everybody on this machine has the same address, and load testers play many clients with one name.\n\
-         [limits]\nquic_connections_per_address = 1024\nquic_connections_per_caller = 1024\n",
+         [limits]\nquic_connections_per_address = 1024\nquic_connections_per_caller = 1024\n\
+         https_requests_per_second = 1000000\n",
         url = file.https_url,
         quic = file.quic,
         https = file.https,
