@@ -212,7 +212,7 @@ limits! {
          wait for the old one once.";
     follower_pause: Time = 1, 0 => SECOND,
         "In a flood of changes, the average time between two announcements to one follower; in proportion longer with more than \
-         ten followers. Changes that come singly go out at once.";
+         three followers, up to 250 ms. Changes that come singly go out at once.";
     https_connections: Count = 1_024, 1 => 1_000_000,
         "HTTPS connections at once. One more is closed unanswered.";
     https_handshake_deadline: Time = 3 * SECOND, 100 => 60 * SECOND,
