@@ -176,6 +176,12 @@ pub fn write_addresses(file: &mut DevFile, at: Addresses) -> Result<(), Failure>
     file.write(&file.config_file.with_file_name("dev.json"))
 }
 
+/// The limits of a server for development, as they stand in its configuration. Whoever appends a table of their own takes
+/// these out: a table may stand there once.
+pub const LIMITS: &str = "# Everybody on this machine has the same address, and load testers play many clients with one \
+                          name.\n[limits]\nquic_connections_per_address = 1024\n\
+                          quic_connections_per_caller = 1024\nhttps_requests_per_second = 1000000\n";
+
 /// The configuration of a server for development.
 pub fn config_text(file: &DevFile) -> String {
     let mut text = format!(
@@ -183,9 +189,7 @@ pub fn config_text(file: &DevFile) -> String {
          issuer = \"{url}\"\nquic_address = \"{quic}\"\nhttps_address = \"{https}\"\nadmin_address = \"{admin}\"\n\
          token_prefix = \"{PREFIX}\"\ndefault_audience = [\"{AUDIENCE}\"]\ndrain_wait = \"10ms\"\n\n[tls]\n\
          certificate = \"certs/server.pem\"\nkey = \"certs/server.key\"\nclient_ca = \"certs/ca.pem\"\n\n\
-         # Everybody on this machine has the same address, and load testers play many clients with one name.\n\
-         [limits]\nquic_connections_per_address = 1024\nquic_connections_per_caller = 1024\n\
-         https_requests_per_second = 1000000\n",
+         {LIMITS}",
         url = file.https_url,
         quic = file.quic,
         https = file.https,

@@ -112,7 +112,7 @@ impl House {
         Self::with("")
     }
 
-    /// The same; `more` is added to the configuration.
+    /// The same; `more` is added to the configuration. Limits in it stand instead of those of `tokenscope dev`.
     pub fn with(more: &str) -> Self {
         let house = Self::empty(more);
         let mut store = Rooms.open_for_import(&house.file.config_file).unwrap();
@@ -131,7 +131,8 @@ impl House {
         let at = setup::addresses(&file, None).unwrap();
         setup::write(&mut file, at, &Rooms, now()).unwrap();
         let mut house = Self { certs: root.join("certs"), data: root.join("data"), file, child: None, starts: 0, dir };
-        house.configure(|text| text + more);
+        let limits = if more.contains("[limits]") { setup::LIMITS } else { "" };
+        house.configure(|text| text.replace(limits, "") + more);
         house
     }
 

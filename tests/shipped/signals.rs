@@ -71,7 +71,7 @@ fn sighup_takes_over_callers_and_certificates_or_keeps_all_of_the_old_ones() {
         let to = rest.find("\n[[caller]]").map_or(good.len(), |at| from + 1 + at);
         format!("{}{}", &good[..from], &good[to..])
     };
-    house.configure(|_| format!("{without_operator}\n[limits]\nquic_conections = 3\n"));
+    house.configure(|_| without_operator.replace("[limits]\n", "[limits]\nquic_conections = 3\n"));
     house.signal(Signal::HUP);
     house.logs("the reload failed; what was in force stays in force");
     assert!(house.log().contains("quic_connections"), "the suggestion: {}", house.log());

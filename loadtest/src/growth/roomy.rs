@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokenscope::dev::file::DevFile;
+use tokenscope::dev::setup;
 
 use super::point::Plan;
 use crate::churn::Pool;
@@ -21,7 +22,7 @@ use crate::server::{Server, Start, VERB};
 use crate::target::Target;
 use crate::workload::Asking;
 
-/// What the server's configuration has beside that of `dev`. The generator is one caller at one address, and opens all its
+/// The limits of the server's configuration, instead of those of `dev`. The generator is one caller at one address, and opens all its
 /// connections before it asks the first question.
 const LIMITS: &str = "\n[limits]\nquic_connections = 2048\nquic_connections_per_caller = 2048\n\
                       quic_connections_per_address = 2048\nquic_first_request_deadline = \"60s\"\n";
@@ -60,7 +61,7 @@ impl Roomy {
         let failed = |error: std::io::Error| format!("{}: {error}", directory.display());
         let text = std::fs::read_to_string(directory.join("tokenscope.toml")).map_err(failed)?;
         let file = directory.join("growth.toml");
-        std::fs::write(&file, text + LIMITS).map_err(failed)?;
+        std::fs::write(&file, text.replace(setup::LIMITS, "") + LIMITS).map_err(failed)?;
         let admin = DevFile::read(&directory.join("dev.json")).map_err(|failure| failure.message)?.admin;
         let mut command = Command::new(std::env::current_exe().map_err(|error| error.to_string())?);
         command.arg(VERB).arg("serve").arg("--config").arg(&file);
