@@ -9,7 +9,7 @@
 //! 1      nothing                             the token's first bucket
 //! 2      the first bucket                    grant and details; or the second bucket, if the token may be there
 //! 3      the second bucket                   grant and details
-//! 4      grant                               subject, first words of the access list, slot of the membership
+//! 4      grant                               first words of the access list, if it has one; slot of the membership
 //! 5      slot of the membership              membership
 //! ```
 //!
@@ -17,8 +17,8 @@
 //! half written, a token may have moved), and is used for nothing but the address of a hint. The answering functions do
 //! not know that anybody looked ahead.
 //!
-//! Not fetched, because they stay in the cache by themselves: places, clients, policies, audiences, the catalogue. The
-//! rest of a long access list is left to the processor, which sees that it is read in order. What each hint is worth
+//! Not fetched, because they stay in the cache by themselves: places, clients, policies, audiences, masks, the catalogue,
+//! and the bits that say of nearly all subjects that there is nothing to know about them. The rest of a long access list is left to the processor, which sees that it is read in order. What each hint is worth
 //! stands in `benches/README.md`.
 
 use std::sync::atomic::Ordering;
@@ -26,7 +26,7 @@ use std::sync::atomic::Ordering;
 use crossbeam_epoch::Guard;
 
 use super::Pin;
-use super::facts::{EVERYWHERE, Tables, pack, unpack};
+use super::facts::{EVERYWHERE, Tables, pack, run, unpack};
 use super::tokens::{Glimpse, Home};
 use crate::domain::TokenKey;
 
@@ -63,8 +63,8 @@ enum Next {
     SecondBucket,
     /// The row of this grant.
     Grant(u32),
-    /// The membership of this subject, where the grant with this access list, or the question, says.
-    Membership { subject: u32, access: u32 },
+    /// The membership of this subject, at the first place of this run or where the question says.
+    Membership { subject: u32, run: u64 },
 }
 
 impl Tables {
@@ -87,8 +87,8 @@ impl Tables {
             }
         }
         for (next, question) in steps.into_iter().zip(coming) {
-            if let Next::Membership { subject, access } = next {
-                self.look_at_membership(subject, access, question.place, guard);
+            if let Next::Membership { subject, run } = next {
+                self.look_at_membership(subject, run, question.place, guard);
             }
         }
     }
@@ -111,24 +111,33 @@ impl Tables {
     fn look_at_grant(&self, grant: u32, place: Option<u32>, guard: &Guard) -> Next {
         let Some(row) = self.grants.row(grant.wrapping_sub(1)) else { return Next::Nothing };
         let (subject, _) = unpack(row[0].load(Ordering::Relaxed));
-        let (access, _) = unpack(row[2].load(Ordering::Relaxed));
-        self.subjects.fetch(subject);
-        self.access.fetch(access);
+        let run = row[2].load(Ordering::Relaxed);
+        let (first, _) = unpack(run);
+        let mut place = place;
+        if run & run::ONE == 0 {
+            self.access.fetch(first);
+        } else if first != EVERYWHERE {
+            place = place.or(Some(first));
+        }
         if let Some(workspace) = place.and_then(|place| self.workspace_of(place)) {
             self.members.fetch_slot(pack(subject, workspace), guard);
         }
-        Next::Membership { subject, access }
+        Next::Membership { subject, run }
     }
 
-    fn look_at_membership(&self, subject: u32, access: u32, place: Option<u32>, guard: &Guard) {
-        let place = place.or_else(|| self.first_place(access));
+    fn look_at_membership(&self, subject: u32, run: u64, place: Option<u32>, guard: &Guard) {
+        let place = place.or_else(|| self.first_place(run));
         if let Some(workspace) = place.and_then(|place| self.workspace_of(place)) {
             self.members.fetch_row(pack(subject, workspace), guard);
         }
     }
 
-    fn first_place(&self, access: u32) -> Option<u32> {
-        let (place, _) = unpack(self.access.row(access)?[0].load(Ordering::Relaxed));
+    fn first_place(&self, run: u64) -> Option<u32> {
+        let (first, _) = unpack(run);
+        let place = match run & run::ONE {
+            0 => unpack(self.access.row(first)?[0].load(Ordering::Relaxed)).0,
+            _ => first,
+        };
         (place != EVERYWHERE).then_some(place)
     }
 }

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use crossbeam_epoch::{Guard, Owned};
 
 use super::facts::{
-    AUDIENCE_SETS_MAX, EVERYWHERE, IMPORT_MARKS_MAX, MADE_MAX, Tables, binding, entry as line, grant as granted, pack,
-    pair, party, place as spot, unpack,
+    AUDIENCE_SETS_MAX, EVERYWHERE, GRANT_WORDS, IMPORT_MARKS_MAX, MADE_MAX, MASKS_MAX, Tables, binding, entry as line,
+    grant as granted, pack, pair, party, place as spot, run, unpack,
 };
 use super::tokens::{SEGMENTS, SlotFacts, SlotTimes};
 use crate::domain::scope::ScopeError;
@@ -62,6 +62,8 @@ pub enum Admitted {
 pub struct Writer {
     tables: Arc<Tables>,
     audience_sets: HashMap<Vec<u32>, u32>,
+    /// The numbers of masks.
+    masks: HashMap<[u64; 4], u32>,
     /// Rows of `details` whose token was swept.
     free_details: Vec<u32>,
     /// The segment that is swept next.
@@ -70,7 +72,8 @@ pub struct Writer {
 
 impl Writer {
     pub(crate) fn new(tables: Arc<Tables>) -> Self {
-        let mut writer = Self { tables, audience_sets: HashMap::new(), free_details: Vec::new(), sweep_at: 0 };
+        let masks = HashMap::from([([0; 4], 0)]);
+        let mut writer = Self { tables, audience_sets: HashMap::new(), masks, free_details: Vec::new(), sweep_at: 0 };
         writer.client(&ClientId::personal(), &crossbeam_epoch::pin());
         writer
     }
@@ -80,6 +83,9 @@ impl Writer {
         let tables = &self.tables;
         self.audience_sets =
             (0..tables.audience_sets.len()).map(|set| (tables.audience_numbers(set).collect(), set)).collect();
+        let mask =
+            |number| Some((tables.masks.row(number)?.each_ref().map(|word| word.load(Ordering::Relaxed)), number));
+        self.masks = (0..tables.masks.len()).filter_map(mask).collect();
         self.free_details = free_details;
     }
 
@@ -176,7 +182,7 @@ impl Writer {
         number.ok_or_else(|| Reject::NotFound(format!("no change ever named a subject {subject}")))
     }
 
-    fn known_grant(&self, id: GrantId) -> Result<&[AtomicU64; 5], Reject> {
+    fn known_grant(&self, id: GrantId) -> Result<&[AtomicU64; GRANT_WORDS], Reject> {
         let row = self.tables.grants.row(id.number() - 1);
         row.ok_or_else(|| Reject::NotFound(format!("there is no grant {id}")))
     }
@@ -280,6 +286,7 @@ impl Writer {
                 let number = self.subject(subject, guard);
                 if let Some(row) = self.tables.subjects.row(number) {
                     set_flag(&row[0], party::OFF, *switch == Switch::Off);
+                    self.tables.mark_unusual(number);
                 }
             }
             Change::AddScope(name) => self.change_catalogue(guard, |catalogue| catalogue.add(name).map(drop)),
@@ -339,7 +346,7 @@ impl Writer {
     fn subject(&mut self, subject: &SubjectId, guard: &Guard) -> u32 {
         let number = self.tables.subject_names.intern(subject.as_str(), guard);
         while self.tables.subjects.len() <= number {
-            self.tables.subjects.push([0; 3]);
+            self.tables.push_subject([0; 3]);
         }
         number
     }
@@ -459,20 +466,44 @@ impl Writer {
         set
     }
 
+    /// The number of a mask; `None` if it has none and no more are given.
+    fn mask(&mut self, scopes: ScopeMask) -> Option<u32> {
+        let words = scopes.words();
+        if let Some(number) = self.masks.get(&words) {
+            return Some(*number);
+        }
+        if self.tables.masks.len() >= MASKS_MAX {
+            return None;
+        }
+        let number = self.tables.masks.push(words);
+        self.masks.insert(words, number);
+        Some(number)
+    }
+
     /// Writes a run of pairs; a pair with `since` says when it was granted.
-    fn run(&self, pairs: &[(u32, ScopeMask, Option<Sequence>)]) -> u64 {
-        let access = &self.tables.access;
-        let start = access.len();
+    fn run(&mut self, pairs: &[(u32, ScopeMask, Option<Sequence>)]) -> u64 {
+        if let [(place, scopes, None)] = pairs
+            && let Some(number) = self.mask(*scopes)
+        {
+            let wildcard = if scopes.has_wildcard() { run::WILDCARD } else { 0 };
+            return pack(*place, number << 16) | run::ONE | wildcard;
+        }
+        let start = self.tables.access.len();
         for (place, scopes, since) in pairs {
+            let number = self.mask(*scopes);
+            let access = &self.tables.access;
             let words = scopes.words();
-            let stored = (0..4).filter(|i| words[*i] != 0).fold(0, |bits, i| bits | 1 << i);
+            let mask = match number {
+                Some(number) => number << 16 | pair::NUMBERED,
+                None => (0..4).filter(|i| words[*i] != 0).fold(0, |bits, i| bits | 1 << i),
+            };
             let wildcard = if scopes.has_wildcard() { pair::WILDCARD } else { 0 };
             let dated = if since.is_some() { pair::DATED } else { 0 };
-            access.push([pack(*place, stored | wildcard | dated)]);
+            access.push([pack(*place, mask | wildcard | dated)]);
             if let Some(since) = since {
                 access.push([since.0]);
             }
-            for word in words.into_iter().filter(|word| *word != 0) {
+            for word in words.into_iter().filter(|word| number.is_none() && *word != 0) {
                 access.push([word]);
             }
         }
@@ -513,12 +544,13 @@ impl Writer {
         };
         let (subject_first, members) = unpack(of_subject[2].load(Ordering::Relaxed));
         let (client_first, rest) = unpack(of_client[2].load(Ordering::Relaxed));
+        // The links first: whoever finds the grant finds them.
+        tables.grant_links.push([pack(subject_first, client_first)]);
         let row = tables.grants.push([
             pack(subject, client),
             sequence.0 << 24 | u64::from(audience),
             run,
             pack(new.expiry.raw(), 0),
-            pack(subject_first, client_first),
         ]);
         of_subject[2].store(pack(row + 1, members), Ordering::Release);
         of_client[2].store(pack(row + 1, rest), Ordering::Release);
@@ -564,11 +596,11 @@ impl Writer {
                 _ => joined.push(pair),
             }
         }
-        let run = self.run(&joined);
+        let pairs = self.run(&joined);
         let tables = Arc::clone(&self.tables);
         if let Some(row) = tables.grants.row(id.number() - 1) {
-            let flags = row[2].load(Ordering::Relaxed) & 0xffff;
-            row[2].store(run | flags, Ordering::Release);
+            let flags = row[2].load(Ordering::Relaxed) & run::OWNER;
+            row[2].store(pairs | flags, Ordering::Release);
         }
     }
 
@@ -607,8 +639,7 @@ impl Writer {
                 (binding::OTHER, [u64::from(self.tables.texts.intern(text, guard)), 0, 0, 0])
             }
         };
-        // A run of no pairs narrows to nothing; "not narrowed" is the count 0 at start 0, which no run has, because a
-        // narrowed token's list is never empty.
+        // "Not narrowed" is 0, which no run of a narrowed token is: its list is never empty.
         let run = narrowed.map_or(0, |pairs| self.run(pairs));
         let [a, b, c, d] = bound;
         let times = &new.times;
@@ -688,12 +719,14 @@ impl Writer {
                 }
                 if let Some(row) = self.tables.subjects.row(subject) {
                     set_flag(&row[0], party::HAS_MARKS, true);
+                    self.tables.mark_unusual(subject);
                 }
             }
             Target::Subject(subject) => {
                 let number = self.subject(subject, guard);
                 if let Some(row) = self.tables.subjects.row(number) {
                     row[1].fetch_max(sequence.0, Ordering::Release);
+                    self.tables.mark_unusual(number);
                 }
             }
             Target::Client(client) => {
@@ -714,6 +747,7 @@ impl Writer {
             Target::IssuedBefore(moment, Among::Subject(subject)) => {
                 let number = self.subject(subject, guard);
                 raise_low(self.tables.subjects.row(number).map(|row| &row[0]), *moment);
+                self.tables.mark_unusual(number);
             }
             Target::IssuedBefore(moment, Among::Client(client)) => {
                 let number = self.client(client, guard);

@@ -52,12 +52,12 @@ impl<const W: usize> Dense<W> {
         self.words_of(row)
     }
 
-    /// Begins to load a row, which may lie in two lines.
+    /// Begins to load a row; one whose size divides a cache line does not lie in two.
     #[inline]
     pub(crate) fn fetch(&self, row: u32) {
         if let Some(words) = self.row(row) {
             fetch(&words[0]);
-            if W > 1 {
+            if !64_usize.is_multiple_of(W * 8) {
                 fetch(&words[W - 1]);
             }
         }

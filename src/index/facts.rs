@@ -10,12 +10,16 @@
 //! member  [ subject | place ] [ added·2 + live ] [ removed ] [ next of the subject + 1 ]
 //! entry   [ place | client ] [ flags ] [ void_before ]                                       policy line
 //! mark    [ subject | client ] [ void_before ]
-//! grant   [ subject | client ] [ made:40 | audience:24 ] [ start:32 | count:16 | flags:16 ]
-//!         [ expiry | issued_before ] [ next of the subject + 1 | next of the client + 1 ]
-//! access  [ place | form ] [ since, if form says DATED ] [ the words of the mask that form says are not 0 ]
+//! grant   [ subject | client ] [ made:40 | audience:24 ] [ run ] [ expiry | issued_before ]  half a cache line
+//! links   [ next of the subject + 1 | next of the client + 1 ]                              one per grant
+//! run     [ start:32 | count:16 | flags:16 ]   so many pairs in `access`, from there on
+//!         [ place:32 | mask:16  | flags:16 ]   flag ONE: a single pair, as old as its grant; nine grants in ten
+//! access  [ place:32 | mask:16 | form:16 ] [ since, if form says DATED ] [ the words of the mask that form says are not 0 ]
 //!         one pair of a grant or a narrowed token; pairs of a run follow one another
+//! mask    [ 4 words of scopes ]                 each list of scopes stands once, while there are few; 0 is the empty one
+//! unusual [ a bit for each of 64 subjects ]     not set: the first two words of the subject's row are 0
 //! audience[ start:32 | count:32 ] into audience words; set 0 is the empty set
-//! details [ expiry | issued ] [ not before | audience set ] [ narrowed start:32 | count:16 | binding:16 ]
+//! details [ expiry | issued ] [ not before | audience set ] [ narrowed: a run, 0 = not; binding in its low 8 bits ]
 //!         [ 4 words of binding ] [ first half of the key ]
 //! ```
 
@@ -61,19 +65,34 @@ pub(crate) mod entry {
     pub(crate) const APPROVED: u64 = 2;
 }
 
-/// Flags of a grant.
+/// Flags of a run: the low 16 bits. The low 8 of them are the owner's: a grant's own flags, a token's binding.
+pub(crate) mod run {
+    /// The owner's bits.
+    pub(crate) const OWNER: u64 = 0xff;
+    /// There is one pair, and it stands here: its place and the number of its mask.
+    pub(crate) const ONE: u64 = 1 << 8;
+    /// The wildcard is in the mask of that pair.
+    pub(crate) const WILDCARD: u64 = 1 << 9;
+}
+
+/// Flags of a grant, in its run's word.
 pub(crate) mod grant {
     /// Revoked.
     pub(crate) const REVOKED: u64 = 1;
 }
 
-/// The form of a pair: bits 0 to 3 say which words of its mask are stored.
+/// The form of a pair: bits 0 to 3 say which words of its mask are stored with it.
 pub(crate) mod pair {
     /// The wildcard is in the mask.
     pub(crate) const WILDCARD: u32 = 1 << 4;
     /// The pair says when it was granted; otherwise it is as old as its grant.
     pub(crate) const DATED: u32 = 1 << 5;
+    /// The mask is one of `masks`; its number stands in the upper half of the form.
+    pub(crate) const NUMBERED: u32 = 1 << 6;
 }
+
+/// How many masks get a number: as many as fit into a run. Pairs with another mask have its words beside them.
+pub(crate) const MASKS_MAX: u32 = 1 << 16;
 
 /// How a token is bound, in `details`.
 pub(crate) mod binding {
@@ -98,6 +117,9 @@ pub(crate) const fn unpack(word: u64) -> (u32, u32) {
 pub(crate) const MADE_MAX: u64 = (1 << 40) - 1;
 /// See [`MADE_MAX`].
 pub(crate) const AUDIENCE_SETS_MAX: u32 = (1 << 24) - 1;
+
+/// Words of a grant's row: two rows fill a cache line, so none lies in two.
+pub(crate) const GRANT_WORDS: usize = 4;
 
 /// A table of rows that are found by the pair of numbers in their first word.
 pub(crate) struct PairTable<const W: usize> {
@@ -158,11 +180,14 @@ pub(crate) const IMPORT_MARKS_MAX: usize = 64;
 pub(crate) struct Tables {
     pub(crate) tokens: Tokens,
     pub(crate) details: Dense<8>,
-    pub(crate) grants: Dense<5>,
+    pub(crate) grants: Dense<GRANT_WORDS>,
+    pub(crate) grant_links: Dense<1>,
     pub(crate) access: Dense<1>,
+    pub(crate) masks: Dense<4>,
     pub(crate) audience_sets: Dense<1>,
     pub(crate) audience_words: Dense<1>,
     pub(crate) subjects: Dense<3>,
+    pub(crate) unusual: Dense<1>,
     pub(crate) clients: Dense<3>,
     pub(crate) places: Dense<1>,
     pub(crate) members: PairTable<4>,
@@ -195,10 +220,13 @@ impl Tables {
             tokens: Tokens::new(),
             details: Dense::new(),
             grants: Dense::new(),
+            grant_links: Dense::new(),
             access: Dense::new(),
+            masks: Dense::new(),
             audience_sets: Dense::new(),
             audience_words: Dense::new(),
             subjects: Dense::new(),
+            unusual: Dense::new(),
             clients: Dense::new(),
             places: Dense::new(),
             members: PairTable::new(seed()),
@@ -214,8 +242,9 @@ impl Tables {
             applying: AtomicU64::new(0),
             imports: std::sync::Mutex::default(),
         };
-        // Row 0 of `details` and set 0 of the audiences mean "none".
+        // Row 0 of `details`, set 0 of the audiences and mask 0 mean "none".
         tables.details.push([0; 8]);
+        tables.masks.push([0; 4]);
         tables.audience_sets.push([0]);
         tables
     }
@@ -234,6 +263,40 @@ impl Tables {
             issued_before: Timestamp::from_raw(issued_before),
         };
         (facts, flags)
+    }
+
+    /// What is known of a subject. Hardly any was ever suspended or revoked as a whole, so a bit says of most that their
+    /// rows need not be looked at; 64 subjects share a word, and those words stay in the cache.
+    ///
+    /// # Ordering
+    /// What a row says is stored before its bit, which is never cleared: whoever does not see the bit does not see the
+    /// first change of this subject yet, and whoever sees it sees the row as it was then, or later.
+    pub(crate) fn subject(&self, number: u32) -> Option<(PartyFacts, u32)> {
+        let word = self.unusual.row(number / 64)?[0].load(Ordering::Acquire);
+        if word >> (number % 64) & 1 == 1 {
+            return self.subjects.row(number).map(Self::party);
+        }
+        (number < self.subjects.len()).then_some((PartyFacts::NEW, 0))
+    }
+
+    /// Says that a subject's row has to be looked at from now on. For the writer alone, after it wrote the row.
+    pub(crate) fn mark_unusual(&self, number: u32) {
+        if let Some(word) = self.unusual.row(number / 64) {
+            word[0].fetch_or(1 << (number % 64), Ordering::Release);
+        }
+    }
+
+    /// A row for the next subject. For the writer alone.
+    pub(crate) fn push_subject(&self, words: [u64; 3]) {
+        let number = self.subjects.len();
+        if self.unusual.len() <= number / 64 {
+            self.unusual.push([0]);
+        }
+        // Before anybody can find the subject.
+        if words[0] != 0 || words[1] != 0 {
+            self.mark_unusual(number);
+        }
+        self.subjects.push(words);
     }
 
     /// Membership of one subject in one place.
@@ -272,10 +335,13 @@ impl Tables {
         let rows = [
             self.details.bytes(),
             self.grants.bytes(),
+            self.grant_links.bytes(),
             self.access.bytes(),
+            self.masks.bytes(),
             self.audience_sets.bytes(),
             self.audience_words.bytes(),
             self.subjects.bytes(),
+            self.unusual.bytes(),
             self.clients.bytes(),
             self.places.bytes(),
             self.members.bytes(guard),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use crossbeam_epoch::Guard;
 
 use super::apply::{NO_GRANT, first_half};
-use super::facts::{EVERYWHERE, Tables, binding, grant as granted, pair, party, unpack};
+use super::facts::{EVERYWHERE, GRANT_WORDS, Tables, binding, grant as granted, pair, party, run, unpack};
 use super::tokens::{Found, SlotFacts, SlotTimes, use_step, use_time};
 use super::{Index, Pin};
 use crate::domain::access::{
@@ -32,8 +32,8 @@ pub struct TokenRecord<'p> {
     pub times: TokenTimes,
     /// Its own audience set; 0: the grant's.
     audience: u32,
-    /// The run of pairs it is narrowed to: start, count; count 0: not narrowed.
-    narrowed: (u32, u32),
+    /// The run of pairs it is narrowed to; 0: not narrowed.
+    narrowed: u64,
     /// How it is bound: kind and four words.
     bound: (u64, [u64; 4]),
     /// Last use, in steps; 0: none known.
@@ -124,14 +124,14 @@ impl Tables {
     /// Everything about a token whose slot was read.
     fn record_of<'g>(&self, key: TokenKey, facts: &SlotFacts) -> Option<TokenRecord<'g>> {
         let (times, audience, narrowed, bound) = match facts.times {
-            SlotTimes::Here(times) => (times, 0, (0, 0), (binding::NONE, [0; 4])),
+            SlotTimes::Here(times) => (times, 0, 0, (binding::NONE, [0; 4])),
             SlotTimes::Details(row) => {
                 let row = self.details.row(row)?;
                 let word = |i: usize| row[i].load(Ordering::Acquire);
                 let (expiry, issued) = unpack(word(0));
                 let (not_before, audience) = unpack(word(1));
-                let run = word(2);
-                let bound = (run & 0xffff, [word(3), word(4), word(5), word(6)]);
+                let narrowed = word(2);
+                let bound = (narrowed & run::OWNER, [word(3), word(4), word(5), word(6)]);
                 if word(7) != first_half(key) {
                     return None;
                 }
@@ -140,7 +140,7 @@ impl Tables {
                     not_before: Timestamp::from_raw(not_before),
                     expiry: Expiry::from_raw(expiry),
                 };
-                (times, audience, ((run >> 32) as u32, (run >> 16) as u32 & 0xffff), bound)
+                (times, audience, narrowed & !run::OWNER, bound)
             }
         };
         let (grant, revoked, used) = (facts.grant, facts.revoked, facts.used);
@@ -174,7 +174,7 @@ impl Tables {
     /// The pairs of a grant's row: place number (or [`EVERYWHERE`]), scopes, since when.
     pub(crate) fn pairs_of<'t>(
         &'t self,
-        row: &[AtomicU64; 5],
+        row: &[AtomicU64; GRANT_WORDS],
     ) -> impl Iterator<Item = (u32, ScopeMask, Sequence)> + use<'t> {
         let made = Sequence(row[1].load(Ordering::Acquire) >> 24);
         self.pairs_in(row[2].load(Ordering::Acquire), made)
@@ -182,7 +182,12 @@ impl Tables {
 
     /// The pairs of a run. A run that leads nowhere (which only a damaged snapshot could bring) ends early.
     fn pairs_in(&self, run: u64, made: Sequence) -> impl Iterator<Item = (u32, ScopeMask, Sequence)> + use<'_> {
-        let (mut at, mut left) = ((run >> 32) as u32, (run >> 16) as u32 & 0xffff);
+        let (mut at, number) = ((run >> 32) as u32, (run >> 16) as u32 & 0xffff);
+        // One pair in the run itself, or so many in `access`.
+        let (mut one, mut left) = match run & run::ONE {
+            0 => (None, number),
+            _ => (Some((at, self.mask(number, run & run::WILDCARD != 0), made)), 0),
+        };
         let mut words: &[AtomicU64] = &[];
         let mut next = move || {
             if words.is_empty() {
@@ -194,9 +199,15 @@ impl Tables {
             Some(word.load(Ordering::Acquire))
         };
         std::iter::from_fn(move || {
+            if let Some(pair) = one.take() {
+                return Some(pair);
+            }
             left = left.checked_sub(1)?;
             let (place, form) = unpack(next()?);
             let since = if form & pair::DATED == 0 { made } else { Sequence(next()?) };
+            if form & pair::NUMBERED != 0 {
+                return Some((place, self.mask(form >> 16, form & pair::WILDCARD != 0), since));
+            }
             let mut words = [0; 4];
             for (i, word) in words.iter_mut().enumerate() {
                 if form >> i & 1 == 1 {
@@ -205,6 +216,13 @@ impl Tables {
             }
             Some((place, ScopeMask::from_words(words, form & pair::WILDCARD != 0), since))
         })
+    }
+
+    /// The mask with this number; a number that leads nowhere is the empty mask's.
+    fn mask(&self, number: u32, wildcard: bool) -> ScopeMask {
+        let words =
+            self.masks.row(number).map_or([0; 4], |row| row.each_ref().map(|word| word.load(Ordering::Relaxed)));
+        ScopeMask::from_words(words, wildcard)
     }
 
     /// The place number of the workspace a place is, or lies in.
@@ -225,7 +243,7 @@ impl Tables {
     }
 
     fn grant_standing(&self, grant: &GrantRecord, guard: &Guard) -> Option<GrantStanding> {
-        let (subject, flags) = Self::party(self.subjects.row(grant.subject)?);
+        let (subject, flags) = self.subject(grant.subject)?;
         let (client, _) = Self::party(self.clients.row(grant.client)?);
         let subject_client_void_before = self.mark(flags, grant.subject, grant.client, guard);
         Some(GrantStanding { grant: grant.facts, subject, client, subject_client_void_before })
@@ -312,9 +330,8 @@ impl TokenRecord<'_> {
 
     /// The pairs the token is narrowed to, if it is.
     pub fn narrowed_pairs<'t>(&self, pin: &'t Pin<'_>) -> Option<impl Iterator<Item = PairRecord> + use<'t>> {
-        let (start, count) = self.narrowed;
-        let run = u64::from(start) << 32 | u64::from(count) << 16;
-        (count > 0).then(|| pin.tables().pairs_in(run, Sequence::ZERO).map(pair_record))
+        let run = self.narrowed;
+        (run != 0).then(|| pin.tables().pairs_in(run, Sequence::ZERO).map(pair_record))
     }
 }
 
@@ -480,21 +497,21 @@ impl<'i> Pin<'i> {
     /// The grants of a subject, the latest first.
     pub fn grants_of_subject(&self, subject: u32) -> impl Iterator<Item = GrantRecord> + use<'i> {
         let first = self.tables().subjects.row(subject).map_or(0, |row| unpack(row[2].load(Ordering::Acquire)).0);
-        self.grant_chain(first, |row| unpack(row[4].load(Ordering::Acquire)).0)
+        self.grant_chain(first, |(of_subject, _)| of_subject)
     }
 
     /// The grants of a client, the latest first.
     pub fn grants_of_client(&self, client: u32) -> impl Iterator<Item = GrantRecord> + use<'i> {
         let first = self.tables().clients.row(client).map_or(0, |row| unpack(row[2].load(Ordering::Acquire)).0);
-        self.grant_chain(first, |row| unpack(row[4].load(Ordering::Acquire)).1)
+        self.grant_chain(first, |(_, of_client)| of_client)
     }
 
-    fn grant_chain(&self, first: u32, link: fn(&[AtomicU64; 5]) -> u32) -> impl Iterator<Item = GrantRecord> + use<'i> {
+    fn grant_chain(&self, first: u32, link: fn((u32, u32)) -> u32) -> impl Iterator<Item = GrantRecord> + use<'i> {
         let tables = self.tables();
         let mut next = first;
         std::iter::from_fn(move || {
             let number = next;
-            next = link(tables.grants.row(number.checked_sub(1)?)?);
+            next = link(unpack(tables.grant_links.row(number.checked_sub(1)?)?[0].load(Ordering::Acquire)));
             tables.grant_record(number)
         })
     }
@@ -507,7 +524,7 @@ impl<'i> Pin<'i> {
 
     /// A subject's facts by number.
     pub fn subject_facts(&self, subject: u32) -> Option<PartyFacts> {
-        Some(Tables::party(self.tables().subjects.row(subject)?).0)
+        Some(self.tables().subject(subject)?.0)
     }
 
     /// How many subject numbers there are.

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::dense::Dense;
-use super::facts::{IMPORT_MARKS_MAX, PairTable, Tables, pack, unpack};
+use super::facts::{GRANT_WORDS, IMPORT_MARKS_MAX, MASKS_MAX, PairTable, Tables, pack, unpack};
 use super::names::{Names, TEXT_BYTES_MAX};
 use super::tokens::{SEGMENTS, SlotFacts, SlotTimes};
 use super::{Index, Writer};
@@ -38,7 +38,8 @@ const TOKEN_WORDS: usize = 7;
 mod table {
     pub(super) const TOKENS: u32 = 1;
     pub(super) const DETAILS: u32 = 2;
-    pub(super) const GRANTS: u32 = 3;
+    /// Grants as format 1 of snapshots had them: rows of five words, the last of them links. Read, not written.
+    pub(super) const GRANTS_LINKED: u32 = 3;
     pub(super) const ACCESS: u32 = 4;
     pub(super) const AUDIENCE_SETS: u32 = 6;
     pub(super) const AUDIENCE_WORDS: u32 = 7;
@@ -54,6 +55,8 @@ mod table {
     pub(super) const TEXTS: u32 = 17;
     pub(super) const SCOPES: u32 = 18;
     pub(super) const GLOBALS: u32 = 19;
+    pub(super) const GRANTS: u32 = 20;
+    pub(super) const MASKS: u32 = 21;
 }
 
 /// Why sections do not make an index. They were authenticated before, so this is a defect or a foreign file, and the
@@ -85,6 +88,7 @@ impl Index {
         rows(&tables.entries.rows, table::ENTRIES, sink)?;
         rows(&tables.marks.rows, table::MARKS, sink)?;
         rows(&tables.access, table::ACCESS, sink)?;
+        rows(&tables.masks, table::MASKS, sink)?;
         rows(&tables.audience_sets, table::AUDIENCE_SETS, sink)?;
         rows(&tables.audience_words, table::AUDIENCE_WORDS, sink)?;
         rows(&tables.subjects, table::SUBJECTS, sink)?;
@@ -231,11 +235,13 @@ impl Loader {
         match table {
             table::TOKENS => load_tokens(tables, words),
             table::DETAILS => load_rows(&tables.details, 1, table, words),
-            table::GRANTS => load_rows(&tables.grants, 0, table, words),
+            table::GRANTS_LINKED => load_grants::<{ GRANT_WORDS + 1 }>(tables, table, words),
+            table::GRANTS => load_grants::<GRANT_WORDS>(tables, table, words),
+            table::MASKS => load_masks(tables, words),
             table::ACCESS => load_rows(&tables.access, 0, table, words),
             table::AUDIENCE_SETS => load_rows(&tables.audience_sets, 1, table, words),
             table::AUDIENCE_WORDS => load_rows(&tables.audience_words, 0, table, words),
-            table::SUBJECTS => load_rows(&tables.subjects, 0, table, words),
+            table::SUBJECTS => load_subjects(tables, words),
             // The personal client's row is there from the beginning; it is overwritten.
             table::CLIENTS => load_rows(&tables.clients, 1, table, words),
             table::MEMBERS => load_pairs(&tables.members, table, words),
@@ -315,6 +321,42 @@ fn row_words<const W: usize>(words: Words<'_>) -> [u64; W] {
         let low = words.next().unwrap_or(0);
         pack(words.next().unwrap_or(0), low)
     })
+}
+
+/// The rows of a section whose table has `len` of them so far.
+fn rows_in<const W: usize>(
+    len: u32,
+    table: u32,
+    words: Words<'_>,
+) -> Result<impl Iterator<Item = [u64; W]>, LoadError> {
+    first_row(len, 0, words, table)?;
+    if !words.len().is_multiple_of(2 * W) {
+        return Err(LoadError { table, what: "its length is not a whole number of rows" });
+    }
+    Ok((0..words.len() / (2 * W)).map(move |_| row_words::<W>(words)))
+}
+
+/// Grants in rows of `W` words; what is more than a row here has are links, which are made again.
+fn load_grants<const W: usize>(tables: &Tables, table: u32, words: Words<'_>) -> Result<(), LoadError> {
+    for row in rows_in::<W>(tables.grants.len(), table, words)? {
+        let (row, _) = row.split_first_chunk().ok_or(LoadError { table, what: "rows that are too short" })?;
+        tables.grant_links.push([0]);
+        tables.grants.push(*row);
+    }
+    Ok(())
+}
+
+fn load_subjects(tables: &Tables, words: Words<'_>) -> Result<(), LoadError> {
+    rows_in(tables.subjects.len(), table::SUBJECTS, words)?.for_each(|row| tables.push_subject(row));
+    Ok(())
+}
+
+fn load_masks(tables: &Tables, words: Words<'_>) -> Result<(), LoadError> {
+    load_rows(&tables.masks, 1, table::MASKS, words)?;
+    match tables.masks.len() {
+        0..=MASKS_MAX => Ok(()),
+        _ => Err(LoadError { table: table::MASKS, what: "more lists of scopes than have numbers" }),
+    }
 }
 
 /// Loads rows; `preset` rows at the beginning are there already and are overwritten.
@@ -460,13 +502,13 @@ fn link_grants(tables: &Tables) -> Result<(), LoadError> {
         row[2].store(0, Ordering::Relaxed);
     }
     for number in 0..tables.grants.len() {
-        let Some(row) = tables.grants.row(number) else { continue };
+        let (Some(row), Some(links)) = (tables.grants.row(number), tables.grant_links.row(number)) else { continue };
         let (subject, client) = unpack(row[0].load(Ordering::Relaxed));
         let subject = tables.subjects.row(subject).ok_or_else(|| error("a grant of no subject"))?;
         let client = tables.clients.row(client).ok_or_else(|| error("a grant to no client"))?;
         let (subject_first, members) = unpack(subject[2].load(Ordering::Relaxed));
         let (client_first, rest) = unpack(client[2].load(Ordering::Relaxed));
-        row[4].store(pack(subject_first, client_first), Ordering::Relaxed);
+        links[0].store(pack(subject_first, client_first), Ordering::Relaxed);
         subject[2].store(pack(number + 1, members), Ordering::Relaxed);
         client[2].store(pack(number + 1, rest), Ordering::Relaxed);
     }

@@ -395,6 +395,62 @@ fn applying_any_rest_of_the_list_again_changes_nothing() {
     }
 }
 
+/// The index a format 1 snapshot gives: rows of grants had a fifth word, of links, and stood under another number.
+#[test]
+fn grants_as_format_1_wrote_them_are_read() {
+    const GRANTS: (u32, u32) = (20, 3);
+    let scribe = world(3);
+    let mut loader = Loader::new(10);
+    let mut met = 0;
+    let mut sink = |table, _: u32, words: Vec<u32>| {
+        if table != GRANTS.0 {
+            return loader.section(table, words.into_iter());
+        }
+        let (first, rows) = words.split_first().expect("it begins with the number of its first row");
+        met += rows.len() / 8;
+        let linked = rows.chunks(8).flat_map(|row| row.iter().copied().chain([77, 88]));
+        let linked: Vec<u32> = std::iter::once(*first).chain(linked).collect();
+        loader.section(GRANTS.1, linked.into_iter())
+    };
+    scribe.index.sections::<super::LoadError>(&mut sink).expect("read");
+    assert_eq!(met, 20);
+    let (index, _) = loader.finish(scribe.writer.applied()).expect("whole");
+    // The catalogue's own order of names differs from one to the next.
+    let but_names =
+        |index| told(index).into_iter().filter(|line| !line.starts_with("ScopeCatalogue")).collect::<Vec<_>>();
+    assert_eq!(but_names(&index), but_names(&scribe.index));
+}
+
+/// Lists of scopes are numbered while there are few. Whoever makes more different ones than have numbers gets them all the
+/// same, beside the pairs.
+#[test]
+fn scopes_are_kept_whether_their_list_has_a_number_or_not() {
+    const GRANTS: u32 = 66_000;
+    let mut scribe = Scribe::new();
+    scribe.change(1, Change::RegisterClient(client("app")));
+    let positions =
+        |number: u32| -> Vec<u8> { (0..17).filter(|bit| number >> bit & 1 == 1).map(|bit| bit * 15).collect() };
+    for number in 1..=GRANTS {
+        scribe.change(2, grant(number, 1, &[("1", &positions(number))]));
+    }
+    // Several pairs, and one with a date.
+    scribe.change(3, grant(GRANTS + 1, 1, &[("1", &positions(7)), ("2", &positions(GRANTS + 9))]));
+    let more = Access::new([Pair { reach: Reach::At(place("2")), scopes: scopes(&[3]) }]).expect("not empty");
+    scribe.change(4, Change::ExtendGrant(GrantId::new(2).expect("a number"), more));
+    let (again, _) = written_and_read(&scribe.index, scribe.writer.applied());
+    for index in [&scribe.index, &again] {
+        let pin = index.pin();
+        let given = |number| -> Vec<ScopeMask> {
+            pin.pairs(&pin.grant(number).expect("made")).map(|pair| pair.scopes).collect()
+        };
+        for number in (1..=GRANTS).filter(|number| *number != 2) {
+            assert_eq!(given(number), [scopes(&positions(number))], "grant {number}");
+        }
+        assert_eq!(given(GRANTS + 1), [scopes(&positions(7)), scopes(&positions(GRANTS + 9))]);
+        assert_eq!(given(2), [scopes(&positions(2)), scopes(&[3])]);
+    }
+}
+
 #[test]
 fn looking_ahead_is_never_told_from_not_looking() {
     let scribe = world(2);

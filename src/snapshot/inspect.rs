@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use super::layout::FORMAT;
+use super::layout::{FORMAT, Prefix};
 use super::open::{header_of, open, read_head};
 use super::{Header, Snapshot, SnapshotError};
 use crate::disk::FileDisk;
@@ -93,5 +93,6 @@ pub fn verify(path: &Path, key: &[u8; 32]) -> Result<Report, SnapshotError> {
 pub fn inspect(path: &Path) -> Result<Inspection, SnapshotError> {
     let (_, bytes, head) = read_head(&FileDisk, path)?;
     let header = header_of(path, &head)?;
-    Ok(Inspection { format: FORMAT, bytes, id: header.id, header: header.header() })
+    let format = head.first_chunk().map_or(FORMAT, |prefix| Prefix::from_bytes(prefix).format);
+    Ok(Inspection { format, bytes, id: header.id, header: header.header() })
 }

@@ -18,8 +18,11 @@ use crate::domain::{Epoch, Sequence, Timestamp};
 /// that is a plain load.
 pub type Word = u32_le;
 
-/// The format written, and the only one read.
-pub const FORMAT: u32 = 1;
+/// The format written.
+pub const FORMAT: u32 = 2;
+/// The oldest format that is read. It differs from the present one in the tables that sections belong to, not in the bytes
+/// around them.
+pub const FORMAT_OLDEST: u32 = 1;
 /// Most words in a section: 512 Ki words, 2 MiB. What the reader holds in memory, and far below rkyv's 2 GiB.
 pub const SECTION_WORDS_MAX: usize = 512 * 1024;
 /// Most sections in a snapshot; 128 GiB of full ones.

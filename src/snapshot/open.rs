@@ -13,9 +13,9 @@ use rkyv::rancor::Error as ArchiveError;
 use rkyv::util::AlignedVec;
 
 use super::layout::{
-    ARCHIVE, ArchivedHeaderLayout, ArchivedSectionLayout, ArchivedTableLayout, FORMAT, HEAD_BYTES, HEADER_BYTES,
-    MAC_BYTES, MAGIC, PREFIX_BYTES, Prefix, SECTION_WORDS_MAX, SECTIONS_MAX, TRAILER_BYTES, TRAILER_SEALED_BYTES,
-    Trailer, Word, section_bytes, table_bytes,
+    ARCHIVE, ArchivedHeaderLayout, ArchivedSectionLayout, ArchivedTableLayout, FORMAT, FORMAT_OLDEST, HEAD_BYTES,
+    HEADER_BYTES, MAC_BYTES, MAGIC, PREFIX_BYTES, Prefix, SECTION_WORDS_MAX, SECTIONS_MAX, TRAILER_BYTES,
+    TRAILER_SEALED_BYTES, Trailer, Word, section_bytes, table_bytes,
 };
 use super::seal::{Keys, Stand, same};
 use super::{Header, SnapshotError, parse_file_name};
@@ -322,9 +322,11 @@ pub(super) fn read_head(disk: &dyn Disk, path: &Path) -> Result<(Box<dyn DiskFil
     if prefix.magic != MAGIC {
         return Err(damaged(path, "it does not begin as a snapshot does", "in the first 8 bytes"));
     }
-    let numbers = [("format", prefix.format, FORMAT), ("archive layout", prefix.archive, ARCHIVE)];
-    for (what, found, known) in numbers {
-        if found != known {
+    let numbers =
+        [("format", prefix.format, FORMAT_OLDEST..=FORMAT), ("archive layout", prefix.archive, ARCHIVE..=ARCHIVE)];
+    for (what, found, read) in numbers {
+        if !read.contains(&found) {
+            let known = *read.end();
             return Err(SnapshotError::Format { path: path.to_owned(), what, found, known });
         }
     }

@@ -19,7 +19,11 @@ use crate::disk::{Disk, DiskFile, Lock};
 const KEY: [u8; 32] = *b"a key that only the tests know..";
 const ID: [u8; 16] = *b"sixteen byte id.";
 /// Format 1 as it was first written. Never changed; a new format gets a new file beside it.
-const GOLDEN: &[u8] = include_bytes!("../../tests/vectors/snapshot/format-1.tks");
+/// A small snapshot in every format there was, the oldest first.
+const GOLDEN: [&[u8]; 2] = [
+    include_bytes!("../../tests/vectors/snapshot/format-1.tks"),
+    include_bytes!("../../tests/vectors/snapshot/format-2.tks"),
+];
 
 fn header() -> Header {
     Header {
@@ -505,7 +509,7 @@ fn another_key_is_refused_and_the_text_says_what_cannot_be_known() {
 #[test]
 fn an_unknown_version_is_refused_by_name_before_anything_else() {
     for (at, what) in [(8, "format"), (12, "archive layout")] {
-        for found in [0, 2, 0xffff_ffff_u32] {
+        for found in [0, 3, 0xffff_ffff_u32] {
             let mut bytes = small();
             bytes[at..at + 4].copy_from_slice(&found.to_le_bytes());
             // Whatever follows in another format is none of our business, even if it is short.
@@ -644,7 +648,7 @@ fn inspecting_needs_no_key_and_says_that_it_proves_nothing() {
     bytes[HEAD_BYTES..].fill(0xff);
     fs::write(&path, &bytes).unwrap();
     let found = inspect(&path).unwrap();
-    assert_eq!(found, Inspection { format: 1, bytes: bytes.len() as u64, id: ID, header: header() });
+    assert_eq!(found, Inspection { format: FORMAT, bytes: bytes.len() as u64, id: ID, header: header() });
     let text = found.to_string();
     assert!(text.starts_with("NOT VERIFIED") && text.contains("0123456789abcdef-42"), "{text}");
 }
@@ -695,11 +699,23 @@ fn names_tell_revisions_and_sort_like_them() {
 }
 
 #[test]
-fn format_1_is_read_and_written_as_it_always_was() {
-    assert_eq!(read(GOLDEN.to_vec(), &KEY).unwrap(), sections());
-    let snapshot = open_on(&OneFile(Arc::new(GOLDEN.to_vec())), Path::new("x"), &KEY).unwrap();
-    assert_eq!(*snapshot.header(), header());
-    assert_eq!(small(), GOLDEN, "the bytes of format 1 have changed: that needs a new format number");
+fn every_format_is_read_as_it_always_was_and_the_newest_is_written() {
+    for golden in GOLDEN {
+        assert_eq!(read(golden.to_vec(), &KEY).unwrap(), sections());
+        let snapshot = open_on(&OneFile(Arc::new(golden.to_vec())), Path::new("x"), &KEY).unwrap();
+        assert_eq!(*snapshot.header(), header());
+    }
+    let [.., newest] = GOLDEN;
+    assert_eq!(small(), newest, "the bytes of format {FORMAT} have changed: that needs a new format number");
+}
+
+#[test]
+fn a_file_cannot_be_passed_off_as_one_of_another_format() {
+    for (golden, other) in [(0, 2), (1, 1)] {
+        let mut bytes = GOLDEN[golden].to_vec();
+        bytes[8] = other;
+        refused(bytes, &format!("format {other}"));
+    }
 }
 
 #[test]

@@ -96,12 +96,20 @@ fn a_format_whose_number_is_raised_without_a_golden_file_is_found() {
     for line in numbers {
         let (format, rest) = line.split_once(' ').unwrap();
         let (of_source, before) = rest.split_once(' ').unwrap();
+        let of = format!("golden {format} ");
+        let kept = index.lines().filter_map(|line| line.strip_prefix(&of)?.split(' ').next()?.parse::<u32>().ok());
+        let number = kept.max().unwrap();
+        let next = number + 1;
         let raised = |path: &str| {
             let text = read(path);
-            if path == of_source { text.replace(&format!("{before}1"), &format!("{before}2")) } else { text }
+            if path == of_source {
+                text.replace(&format!("{before}{number}"), &format!("{before}{next}"))
+            } else {
+                text
+            }
         };
         let wrong = wrong(raised);
-        let expected = format!("the {format} has version 2, and there is no golden file of version 2");
+        let expected = format!("the {format} has version {next}, and there is no golden file of version {next}");
         assert_eq!(wrong, [expected], "{format}");
     }
 }
