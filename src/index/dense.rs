@@ -95,6 +95,26 @@ impl<const W: usize> Dense<W> {
         row
     }
 
+    /// Appends rows and publishes each run that lies in one piece at once. For the writer alone, as [`Dense::push`].
+    ///
+    /// # Panics
+    /// As [`Dense::push`].
+    pub(crate) fn extend(&self, mut rows: impl ExactSizeIterator<Item = [u64; W]>) {
+        while rows.len() > 0 {
+            let row = self.len.load(Ordering::Relaxed);
+            let (chunk, offset) = Self::place_of(row);
+            assert!(rows.len() < (u32::MAX - row) as usize, "a table of the index has 2^32 rows");
+            let words = self.chunks[chunk].get_or_init(|| Zeroed::new(((FIRST_CHUNK_ROWS as usize) << chunk) * W));
+            let run = rows.len().min((words.len() - offset) / W);
+            for (slots, row) in words[offset..].chunks_exact(W).zip(rows.by_ref().take(run)) {
+                for (slot, word) in slots.iter().zip(row) {
+                    slot.store(word, Ordering::Relaxed);
+                }
+            }
+            self.len.store(row + run as u32, Ordering::Release);
+        }
+    }
+
     /// Bytes of rows in use.
     pub(crate) fn bytes(&self) -> u64 {
         u64::from(self.len()) * W as u64 * 8

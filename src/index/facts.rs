@@ -165,6 +165,18 @@ impl<const W: usize> PairTable<W> {
         row
     }
 
+    /// Makes room for so many rows at once. For the writer alone, while nothing is found yet.
+    pub(crate) fn reserve(&self, rows: u32, guard: &Guard) {
+        self.lookup.reserve(rows, guard);
+    }
+
+    /// Makes a row that is there found by its pair, unless another one is. For the writer alone.
+    pub(crate) fn find_from_now_on(&self, row: u32, guard: &Guard) -> bool {
+        let pair = |row| self.rows.row(row).map(|words| words[0].load(Ordering::Relaxed));
+        let Some(new) = pair(row) else { return false };
+        self.lookup.insert_new(hash_pair(self.seed, new), row, guard, |other| pair(other) == Some(new)).is_none()
+    }
+
     pub(crate) fn bytes(&self, guard: &Guard) -> u64 {
         self.rows.bytes() + self.lookup.bytes(guard)
     }

@@ -14,10 +14,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crossbeam_epoch::{Atomic, Guard, Owned};
+use crossbeam_epoch::{Atomic, Guard, Owned, Shared};
 
 use super::ahead::fetch;
 use super::zeroed::Zeroed;
+
+/// Slots of a fresh table.
+const FRESH_SLOTS: usize = 64;
 
 struct Table {
     slots: Zeroed<AtomicU64>,
@@ -65,7 +68,7 @@ pub(crate) struct Lookup {
 
 impl Lookup {
     pub(crate) fn new() -> Self {
-        Self { table: Atomic::new(Table::new(64)), used: AtomicU64::new(0) }
+        Self { table: Atomic::new(Table::new(FRESH_SLOTS)), used: AtomicU64::new(0) }
     }
 
     /// The row with this hash for which `is_it` holds.
@@ -84,6 +87,45 @@ impl Lookup {
         fetch(&table.slots[table.start(hash)]);
     }
 
+    /// Makes room for so many rows at once: a table nine sixteenths full with them, unless it is larger already. For the
+    /// writer alone.
+    pub(crate) fn reserve(&self, rows: u32, guard: &Guard) {
+        let slots = usize::try_from(u64::from(rows) * 16 / 9).unwrap_or(usize::MAX);
+        let shared = self.table.load(Ordering::Acquire, guard);
+        // SAFETY: as in `find`.
+        if slots > unsafe { shared.deref() }.slots.len() {
+            self.rebuild(shared, slots, guard).slots.populate();
+        }
+    }
+
+    /// Swaps in a table of so many slots that holds what the one at hand holds.
+    fn rebuild<'g>(&self, shared: Shared<'g, Table>, slots: usize, guard: &'g Guard) -> &'g Table {
+        // SAFETY: as in `find`.
+        let table = unsafe { shared.deref() };
+        let larger = Table::new(slots);
+        for slot in table.slots.iter().map(|slot| slot.load(Ordering::Relaxed)).filter(|slot| *slot != 0) {
+            larger.insert(slot);
+        }
+        let new = Owned::new(larger).into_shared(guard);
+        self.table.store(new, Ordering::Release);
+        // SAFETY: the old table is unreachable for anybody who pins from now on, and retired exactly once, here.
+        unsafe { guard.defer_destroy(shared) };
+        // The old table may be large: it is not kept until there are enough others to make a bag full.
+        guard.flush();
+        // SAFETY: just stored, and this guard keeps it.
+        unsafe { new.deref() }
+    }
+
+    /// Adds a row unless there is one with its hash for which `is_it` holds: then that one is given back. For the writer
+    /// alone.
+    pub(crate) fn insert_new(&self, hash: u32, row: u32, guard: &Guard, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        let known = self.find(hash, guard, is_it);
+        if known.is_none() {
+            self.insert(hash, row, guard);
+        }
+        known
+    }
+
     /// Adds a row that is not in yet. For the writer alone.
     pub(crate) fn insert(&self, hash: u32, row: u32, guard: &Guard) {
         let shared = self.table.load(Ordering::Acquire, guard);
@@ -91,18 +133,7 @@ impl Lookup {
         let mut table = unsafe { shared.deref() };
         let used = self.used.load(Ordering::Relaxed) + 1;
         if used * 8 > table.slots.len() as u64 * 5 {
-            let larger = Table::new(table.slots.len() / 4 * 5);
-            for slot in table.slots.iter().map(|slot| slot.load(Ordering::Relaxed)).filter(|slot| *slot != 0) {
-                larger.insert(slot);
-            }
-            let new = Owned::new(larger).into_shared(guard);
-            self.table.store(new, Ordering::Release);
-            // SAFETY: the old table is unreachable for anybody who pins from now on, and retired exactly once, here.
-            unsafe { guard.defer_destroy(shared) };
-            // The old table may be large: it is not kept until there are enough others to make a bag full.
-            guard.flush();
-            // SAFETY: just stored, and this guard keeps it.
-            table = unsafe { new.deref() };
+            table = self.rebuild(shared, table.slots.len() / 4 * 5, guard);
         }
         table.insert(u64::from(hash) << 32 | (u64::from(row) + 1));
         self.used.store(used, Ordering::Relaxed);

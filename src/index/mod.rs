@@ -27,6 +27,7 @@ mod ahead;
 mod apply;
 mod dense;
 mod facts;
+mod load;
 mod lookup;
 mod names;
 mod read;
@@ -43,8 +44,9 @@ use crossbeam_epoch::Guard;
 
 pub use ahead::{AHEAD, Coming};
 pub use apply::{Admitted, REMEMBERED_SECONDS, Reject, UNKNOWN_REMEMBERED_SECONDS, Writer};
+pub use load::Loader;
 pub use read::{Bound, GrantRecord, PairRecord, Spot, TokenRecord};
-pub use sections::{LoadError, Loader};
+pub use sections::LoadError;
 
 use facts::Tables;
 

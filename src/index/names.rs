@@ -76,7 +76,26 @@ impl Names {
     /// # Panics
     /// If the text is longer than [`TEXT_BYTES_MAX`]: the parsers of ids refuse much shorter ones.
     pub(crate) fn intern(&self, text: &str, guard: &Guard) -> u32 {
+        self.intern_hashed(text, self.hash(text), guard)
+    }
+
+    /// Makes room for so many texts at once. For the writer alone.
+    pub(crate) fn reserve(&self, texts: u32, guard: &Guard) {
+        self.lookup.reserve(texts, guard);
+    }
+
+    /// The hash of a text, after beginning to load the slot where its number would be found.
+    pub(crate) fn fetch(&self, text: &str, guard: &Guard) -> u32 {
         let hash = self.hash(text);
+        self.lookup.fetch(hash, guard);
+        hash
+    }
+
+    /// [`Names::intern`] of a text whose hash is known from [`Names::fetch`].
+    ///
+    /// # Panics
+    /// As [`Names::intern`].
+    pub(crate) fn intern_hashed(&self, text: &str, hash: u32, guard: &Guard) -> u32 {
         if let Some(known) = self.lookup.find(hash, guard, |row| self.text(row) == Some(text)) {
             return known;
         }

@@ -361,6 +361,70 @@ fn what_is_written_down_is_read_back() {
     }
 }
 
+#[test]
+fn rows_laid_down_in_runs_are_those_appended_one_by_one() {
+    let dice = &mut Dice(23);
+    let (runs, singles) = (super::dense::Dense::<3>::new(), super::dense::Dense::<3>::new());
+    // Runs that end within a chunk, at its end, beyond it and beyond the next one.
+    for count in [0, 5, 1_019, 1, 2_047, 4_096 + 8_192, 3] {
+        let rows: Vec<[u64; 3]> = (0..count).map(|_| std::array::from_fn(|_| dice.next())).collect();
+        runs.extend(rows.iter().copied());
+        for row in rows {
+            singles.push(row);
+        }
+        assert_eq!(runs.len(), singles.len());
+    }
+    let read = |rows: &super::dense::Dense<3>, row| {
+        rows.row(row).map(|words| [0, 1, 2].map(|word: usize| words[word].load(std::sync::atomic::Ordering::Relaxed)))
+    };
+    assert!((0..=runs.len()).all(|row| read(&runs, row) == read(&singles, row)));
+}
+
+/// Enough tokens that buckets overflow and segments grow while they are loaded; too little room is made for them, enough,
+/// and too much.
+#[test]
+fn many_tokens_are_read_back_whatever_room_was_made_for_them() {
+    const TOKENS: usize = 40_000;
+    let (dice, guard) = (&mut Dice(17), crossbeam_epoch::pin());
+    let facts = |grant: u32| {
+        let times = times(1_700_000_000, (1 + grant % 16_000) * [1, 60, 3_600][grant as usize % 3]);
+        SlotFacts {
+            grant: grant + 1,
+            revoked: grant.is_multiple_of(7),
+            times: SlotTimes::Here(times),
+            used: grant as u16,
+        }
+    };
+    let (index, writer) = super::new();
+    let keys: Vec<_> = (0..TOKENS).map(|_| dice.key()).collect();
+    for (grant, key) in (0..).zip(&keys) {
+        index.tables.tokens.insert(key, facts(grant), &guard);
+    }
+    for room in [0, TOKENS as u64 / 2, TOKENS as u64, 3 * TOKENS as u64] {
+        let mut loader = Loader::new(room);
+        // Everything twice, as tokens that were swept and registered again meanwhile would be.
+        for _ in 0..2 {
+            let taken = index.sections::<super::LoadError>(&mut |table, _, words| match table {
+                1 => loader.section(table, words.into_iter()),
+                _ => Ok(()),
+            });
+            taken.expect("tokens");
+        }
+        let (read, _writer) = loader.finish(writer.applied()).expect("whole");
+        let tokens = &read.tables.tokens;
+        assert_eq!(tokens.len(), TOKENS as u64);
+        for (grant, key) in (0..).zip(&keys) {
+            assert_eq!(tokens.find(key, &guard).map(|found| found.facts), Some(facts(grant)), "{grant}, room {room}");
+        }
+        // What a miss relies on holds too: nothing is left of them, in any bucket.
+        for segment in 0..super::tokens::SEGMENTS {
+            tokens.sweep(segment, &guard, |_, _| true, |_, _| ());
+        }
+        assert_eq!(tokens.len(), 0);
+        assert!(keys.iter().all(|key| tokens.find(key, &guard).is_none()));
+    }
+}
+
 /// Only the last source's mark used to be kept: an import that was interrupted, and repeated after another file had been
 /// imported, began anew and made all its grants twice.
 #[test]
@@ -512,6 +576,19 @@ fn sections_that_lie_are_refused_or_read_as_nothing() {
     }
 }
 
+/// Found by the fuzz target `index_sections`: five tokens whose keys share 64 bits never fit into the two buckets they have
+/// in common, however large the table; the loader grew it until there was no memory, and the process was gone. Only
+/// somebody with the keys of the directory can write such a snapshot.
+#[test]
+fn tokens_that_no_growing_makes_room_for_are_refused() {
+    const TOKENS: u32 = 1;
+    for (tokens, fits) in [(4, true), (5, false), (200, false)] {
+        let words = (0..tokens).flat_map(|last| [7, 1 << 31, 5, last, 1, 1_700_000_000, 60 << 16]);
+        let loaded = Loader::new(0).section(TOKENS, words.collect::<Vec<u32>>().into_iter());
+        assert_eq!(loaded.is_ok(), fits, "{tokens} tokens: {loaded:?}");
+    }
+}
+
 /// Found by the fuzz target `index_sections`: a token whose lifetime says "no minutes", or reaches back before 1970, was
 /// read into times that cannot be written again, and the loader panicked over them instead of refusing the section.
 #[test]
@@ -521,6 +598,22 @@ fn lifetimes_that_nobody_can_have_written_are_refused() {
     assert_eq!(load(1_700_000_000, 60), Ok(()));
     for (when, life) in [(1_700_000_000, 0x4000), (1_700_000_000, 0xc000), (5, 60), (0, 1), (86_400, 0xc002)] {
         assert!(load(when, life).is_err(), "{when} {life:#x}");
+    }
+}
+
+#[test]
+fn words_of_a_lifetime_can_be_if_they_are_written_so() {
+    let dice = &mut Dice(3);
+    for _ in 0..200_000 {
+        let life = dice.next() as u16;
+        let when = [dice.next() as u32, dice.below(1 << 20) as u32, 60 * dice.below(1 << 14) as u32];
+        for when in when {
+            let is_written = match SlotTimes::read(when, life) {
+                SlotTimes::Here(here) => SlotTimes::fit(&here) && SlotTimes::Here(here).words() == (when, life),
+                SlotTimes::Details(_) => continue,
+            };
+            assert_eq!(SlotTimes::can_be(when, life), is_written, "{when} {life:#x}");
+        }
     }
 }
 

@@ -69,6 +69,15 @@ const FULL_SIXTEENTHS: usize = 14;
 /// How many buckets a search for room may look at before the segment grows instead.
 const SEARCH_MAX: usize = 256;
 
+/// A segment of more buckets than these, and so many more for each of its tokens, is not made larger to find room.
+const CROWDED_BUCKETS: usize = 256;
+/// See [`CROWDED_BUCKETS`].
+const CROWDED_BUCKETS_EACH: usize = 16;
+
+/// There is no room for a token, and there would be none in a larger table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Crowded;
+
 /// A cache line of words.
 #[repr(C, align(64))]
 pub(crate) struct Bucket {
@@ -164,6 +173,14 @@ impl SlotTimes {
         let seconds = u32::from(life & 0x3fff) * LIFE_UNITS[usize::from(life >> 14)];
         let issued = Timestamp::from_raw(when).minus(seconds);
         Self::Here(TokenTimes { issued, not_before: issued, expiry: Expiry::At(Timestamp::from_raw(when)) })
+    }
+
+    /// Whether the words of a slot say times as [`SlotTimes::words`] writes them: a lifetime of some seconds, in the
+    /// smallest unit that it fits, that does not begin before 1970.
+    pub(crate) fn can_be(when: u32, life: u16) -> bool {
+        let (unit, count) = (usize::from(life >> 14), u32::from(life & 0x3fff));
+        let is_smallest = unit == 0 || count * (LIFE_UNITS[unit] / LIFE_UNITS[unit - 1]) >= 1 << 14;
+        count > 0 && is_smallest && count * LIFE_UNITS[unit] <= when
     }
 
     /// Whether these times fit into a slot.
@@ -337,18 +354,31 @@ impl Tokens {
     }
 
     /// Adds a token whose key is not in the table. For the writer alone.
+    ///
+    /// # Panics
+    /// As [`Tokens::try_insert`] fails: with keys from a keyed hash that does not happen.
     pub(crate) fn insert(&self, key: &TokenKey, facts: SlotFacts, guard: &Guard) {
+        let inserted = self.try_insert(key, facts, guard);
+        assert!(inserted.is_ok(), "five tokens share 64 bits of their keys: these are no keys from a keyed hash");
+    }
+
+    /// As [`Tokens::insert`], for keys of which nobody knows where they come from.
+    ///
+    /// # Errors
+    /// More tokens share both their buckets than fit into two, in a segment that is nearly empty: no growing would help.
+    pub(crate) fn try_insert(&self, key: &TokenKey, facts: SlotFacts, guard: &Guard) -> Result<(), Crowded> {
         let words = key.words();
         let number = Self::number(&words);
         let used = self.used[number].load(Ordering::Relaxed) as usize + 1;
         let mut segment = self.segment(number, guard);
         if used * 16 > segment.buckets().len() * SLOTS * FULL_SIXTEENTHS {
-            segment = self.grow(number, guard);
+            segment = self.grow(number, guard)?;
         }
         while !self.place(number, segment, &words, facts) {
-            segment = self.grow(number, guard);
+            segment = self.grow(number, guard)?;
         }
         self.used[number].store(used as u32, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Marks a token as revoked. For the writer alone. False if it is unknown.
@@ -435,18 +465,60 @@ impl Tokens {
         }
     }
 
-    fn grow<'g>(&self, number: usize, guard: &'g Guard) -> &'g Segment {
+    /// Puts the words of a slot where they belong, unless their key is in the table already; says whether it was not. For
+    /// the writer alone, and only while nobody looks: what a reader would have to be told is left out.
+    ///
+    /// # Errors
+    /// As [`Tokens::try_insert`].
+    pub(crate) fn lay(&self, token: &[u32; SLOT_WORDS], guard: &Guard) -> Result<bool, Crowded> {
+        let [a, b, c, d, grant, when, life_used] = *token;
+        let key = [a, b, c, d];
+        let number = Self::number(&key);
+        let segment = self.segment(number, guard);
+        let (home, other) = segment.homes(&key);
+        let (first, second) = (&segment.buckets()[home], &segment.buckets()[other]);
+        if holds(first, &key) || (first.spilled().load(Ordering::Relaxed) > 0 && holds(second, &key)) {
+            return Ok(false);
+        }
+        let used = self.used[number].load(Ordering::Relaxed) as usize + 1;
+        if used == 1 {
+            // All of it will be written to, and not yet: now its pages cost one call, and stay in the cache till then.
+            segment.buckets.populate();
+        }
+        let is_full = used * 16 > segment.buckets().len() * SLOTS * FULL_SIXTEENTHS;
+        let place = match free_slot(first) {
+            _ if is_full => None,
+            Some(slot) => Some((home, slot)),
+            None => match free_slot(second) {
+                Some(slot) => Some((other, slot)),
+                None => [home, other].into_iter().find_map(|at| Some((at, give_way(segment, at)?))),
+            },
+        };
+        let Some((at, slot)) = place else {
+            let times = SlotTimes::read(when, (life_used >> 16) as u16);
+            let (revoked, used) = (grant & REVOKED != 0, life_used as u16);
+            let facts = SlotFacts { grant: grant & !REVOKED, revoked, times, used };
+            return self.try_insert(&TokenKey::from_words(key), facts, guard).map(|()| true);
+        };
+        lay_into(segment, home, at, slot, token);
+        self.used[number].store(used as u32, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    fn grow<'g>(&self, number: usize, guard: &'g Guard) -> Result<&'g Segment, Crowded> {
         let now = self.segment(number, guard).buckets().len();
         // Keys are spread evenly, so all segments are full at the same time: a large step would leave the whole table
         // a third empty just after. Small steps cost more rebuilding, which only matters where it is cheap.
         let step = if now < SMALL_BUCKETS { now / 3 } else { now / 8 };
         let mut buckets = now + step + 1;
-        loop {
+        let most = CROWDED_BUCKETS + self.used[number].load(Ordering::Relaxed) as usize * CROWDED_BUCKETS_EACH;
+        while buckets < most {
             if let Some(segment) = self.rebuild(number, buckets, guard) {
-                return segment;
+                return Ok(segment);
             }
             buckets += buckets / 8 + 1;
         }
+        Err(Crowded)
     }
 
     /// Builds a segment anew with so many buckets and swaps it in; `None` if the tokens did not fit.
@@ -561,6 +633,40 @@ fn read_slot(words: &[AtomicU32; SLOT_WORDS]) -> Option<([u32; 4], SlotFacts)> {
 
 fn free_slot(bucket: &Bucket) -> Option<usize> {
     (0..SLOTS).find(|slot| bucket.slot(*slot)[4].load(Ordering::Relaxed) == 0)
+}
+
+/// Puts the words of a slot into one of bucket `at` that is empty; `home` is the token's first bucket. While nobody looks.
+fn lay_into(segment: &Segment, home: usize, at: usize, slot: usize, token: &[u32; SLOT_WORDS]) {
+    for (word, value) in segment.buckets()[at].slot(slot).iter().zip(token) {
+        word.store(*value, Ordering::Relaxed);
+    }
+    if home != at {
+        let spilled = segment.buckets()[home].spilled();
+        spilled.store(spilled.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+}
+
+/// Has one of the tokens of a full bucket go to its other bucket, if that has room: the slot it leaves. While nobody looks.
+fn give_way(segment: &Segment, at: usize) -> Option<usize> {
+    (0..SLOTS).find_map(|slot| {
+        let token: [u32; SLOT_WORDS] =
+            std::array::from_fn(|word| segment.buckets()[at].slot(slot)[word].load(Ordering::Relaxed));
+        let key = [token[0], token[1], token[2], token[3]];
+        let (home, second) = segment.homes(&key);
+        let other = if home == at { second } else { home };
+        let free = free_slot(&segment.buckets()[other])?;
+        lay_into(segment, home, other, free, &token);
+        clear(segment, at, slot, &key);
+        Some(slot)
+    })
+}
+
+/// Whether a bucket holds this key, as the writer sees it.
+fn holds(bucket: &Bucket, key: &[u32; 4]) -> bool {
+    (0..SLOTS).map(|slot| bucket.slot(slot)).any(|words| {
+        let is_it = words.iter().zip(key).all(|(word, key)| word.load(Ordering::Relaxed) == *key);
+        is_it && words[4].load(Ordering::Relaxed) != 0
+    })
 }
 
 /// Inserts into an empty slot of bucket `at`; `home` is the token's first bucket.
