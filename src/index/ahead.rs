@@ -52,6 +52,14 @@ impl Pin<'_> {
             self.tables().look_ahead(together, &self.guard);
         }
     }
+
+    /// Begins to load these tokens, and nothing that hangs on them: for whoever only wants to know whether they are there,
+    /// as the writer does before a batch of changes. Only a hint, as [`Pin::look_ahead`].
+    pub fn look_for(&self, tokens: &[TokenKey]) {
+        for together in tokens.chunks(AHEAD) {
+            self.tables().look_for(together, &self.guard);
+        }
+    }
 }
 
 /// What is to be read of a question's facts next, once it has come.
@@ -68,6 +76,15 @@ enum Next {
 }
 
 impl Tables {
+    fn look_for(&self, tokens: &[TokenKey], guard: &Guard) {
+        tokens.iter().for_each(|key| self.tokens.fetch(key, Home::First, guard));
+        for key in tokens {
+            if self.tokens.glimpse(key, Home::First, guard) == Glimpse::MaybeSecond {
+                self.tokens.fetch(key, Home::Second, guard);
+            }
+        }
+    }
+
     fn look_ahead(&self, coming: &[Coming], guard: &Guard) {
         for question in coming {
             self.tokens.fetch(&question.key, Home::First, guard);

@@ -533,6 +533,7 @@ fn looking_ahead_is_never_told_from_not_looking() {
             coming.push(Coming { key, place: place[dice.below(3) as usize] });
         }
         pin.look_ahead(&coming);
+        pin.look_for(&coming.iter().map(|question| question.key).collect::<Vec<_>>());
         assert_eq!(told(&scribe.index), before);
     }
 }

@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 use tokenscope::domain::{Timestamp, TokenKey};
-use tokenscope::index::{AHEAD, Coming, Index};
+use tokenscope::index::{AHEAD, Index};
+use tokenscope::samples::random::Random;
 use tokenscope::testing::filled::filled;
 use tokenscope::testing::pepper;
 
@@ -134,11 +135,11 @@ fn look(tokens: u64, rounds: usize) -> Result<Looked, String> {
         (RAW, Box::new(|asked| raw(&arena, asked))),
     ];
     let mut looked = Looked { tokens, index_bytes, nanos: BTreeMap::new() };
-    let mut random = 1_u64;
+    let mut random = Random::new(1);
     for _ in 0..rounds {
         for (name, look) in &mut kinds {
             let asked: Vec<Asked> =
-                (0..LOOKS).filter_map(|_| all.get((next(&mut random) % all.len() as u64) as usize).copied()).collect();
+                (0..LOOKS).filter_map(|_| all.get(random.below(all.len() as u64) as usize).copied()).collect();
             let begun = thread_cpu();
             let wrong = look(&asked);
             let took = thread_cpu() - begun;
@@ -152,29 +153,19 @@ fn look(tokens: u64, rounds: usize) -> Result<Looked, String> {
     Ok(looked)
 }
 
-/// A number that follows from the one before and does not look like it.
-fn next(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut mixed = *state;
-    mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ mixed >> 31
-}
-
 fn each(asked: &[Asked], grant_of: impl Fn(TokenKey) -> u32) -> u64 {
     asked.iter().map(|(key, grant)| u64::from(grant_of(*key) != *grant)).sum()
 }
 
-/// As a session does it: what the answers will read is asked of memory for 32 tokens at a time. The look-ahead is that of
-/// whole questions, so it fetches the grant and what hangs on it too, which nobody reads here.
+/// 32 tokens are asked of memory before the first of them is looked up.
 fn ahead(index: &Index, asked: &[Asked]) -> u64 {
     let mut wrong = 0;
-    let mut coming = Vec::with_capacity(AHEAD);
+    let mut keys = Vec::with_capacity(AHEAD);
     for together in asked.chunks(AHEAD) {
         let pin = index.pin();
-        coming.clear();
-        coming.extend(together.iter().map(|(key, _)| Coming { key: *key, place: None }));
-        pin.look_ahead(&coming);
+        keys.clear();
+        keys.extend(together.iter().map(|(key, _)| *key));
+        pin.look_for(&keys);
         wrong += each(together, |key| pin.token(key).map_or(0, |token| token.grant));
     }
     wrong
