@@ -9,7 +9,8 @@
 //! 1      nothing                             the token's first bucket
 //! 2      the first bucket                    grant and details; or the second bucket, if the token may be there
 //! 3      the second bucket                   grant and details
-//! 4      grant                               first words of the access list, if it has one; slot of the membership
+//! 4      grant                               terms and first words of the access list, if it has any; slot of the
+//!                                            membership
 //! 5      slot of the membership              membership
 //! ```
 //!
@@ -17,7 +18,7 @@
 //! half written, a token may have moved), and is used for nothing but the address of a hint. The answering functions do
 //! not know that anybody looked ahead.
 //!
-//! Not fetched, because they stay in the cache by themselves: places, clients, policies, audiences, masks, the catalogue,
+//! Not fetched, because they stay in the cache by themselves: places, clients, policies, audiences, the catalogue,
 //! and the bits that say of nearly all subjects that there is nothing to know about them. The rest of a long access list is left to the processor, which sees that it is read in order. What each hint is worth
 //! stands in `benches/README.md`.
 
@@ -26,7 +27,7 @@ use std::sync::atomic::Ordering;
 use crossbeam_epoch::Guard;
 
 use super::Pin;
-use super::facts::{EVERYWHERE, Tables, pack, run, unpack};
+use super::facts::{EVERYWHERE, Tables, grant as granted, pack, run, unpack};
 use super::tokens::{Glimpse, Home};
 use crate::domain::TokenKey;
 
@@ -131,6 +132,9 @@ impl Tables {
         let run = row[2].load(Ordering::Relaxed);
         let (first, _) = unpack(run);
         let mut place = place;
+        if run & granted::TERMS != 0 {
+            self.grant_terms.fetch(grant - 1);
+        }
         if run & run::ONE == 0 {
             self.access.fetch(first);
         } else if first != EVERYWHERE {

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use crossbeam_epoch::{Guard, Owned};
 
 use super::facts::{
-    AUDIENCE_SETS_MAX, EVERYWHERE, GRANT_WORDS, IMPORT_MARKS_MAX, MADE_MAX, MASKS_MAX, Tables, binding, entry as line,
+    AUDIENCE_SETS_MAX, EVERYWHERE, GRANT_WORDS, IMPORT_MARKS_MAX, MADE_MAX, NO_TERMS, Tables, binding, entry as line,
     grant as granted, pack, pair, party, place as spot, run, unpack,
 };
 use super::tokens::{SEGMENTS, SlotFacts, SlotTimes};
@@ -62,8 +62,6 @@ pub enum Admitted {
 pub struct Writer {
     tables: Arc<Tables>,
     audience_sets: HashMap<Vec<u32>, u32>,
-    /// The numbers of masks.
-    masks: HashMap<[u64; 4], u32>,
     /// Rows of `details` whose token was swept.
     free_details: Vec<u32>,
     /// The segment that is swept next.
@@ -72,8 +70,7 @@ pub struct Writer {
 
 impl Writer {
     pub(crate) fn new(tables: Arc<Tables>) -> Self {
-        let masks = HashMap::from([([0; 4], 0)]);
-        let mut writer = Self { tables, audience_sets: HashMap::new(), masks, free_details: Vec::new(), sweep_at: 0 };
+        let mut writer = Self { tables, audience_sets: HashMap::new(), free_details: Vec::new(), sweep_at: 0 };
         writer.client(&ClientId::personal(), &crossbeam_epoch::pin());
         writer
     }
@@ -83,9 +80,6 @@ impl Writer {
         let tables = &self.tables;
         self.audience_sets =
             (0..tables.audience_sets.len()).map(|set| (tables.audience_numbers(set).collect(), set)).collect();
-        let mask =
-            |number| Some((tables.masks.row(number)?.each_ref().map(|word| word.load(Ordering::Relaxed)), number));
-        self.masks = (0..tables.masks.len()).filter_map(mask).collect();
         self.free_details = free_details;
     }
 
@@ -466,44 +460,28 @@ impl Writer {
         set
     }
 
-    /// The number of a mask; `None` if it has none and no more are given.
-    fn mask(&mut self, scopes: ScopeMask) -> Option<u32> {
-        let words = scopes.words();
-        if let Some(number) = self.masks.get(&words) {
-            return Some(*number);
+    /// The run of a new grant, and the word of its row that belongs to it.
+    fn first_run(&self, pairs: &[(u32, ScopeMask, Option<Sequence>)]) -> (u64, u64) {
+        if let [(place, scopes, None)] = pairs {
+            let words = scopes.words();
+            if let (0 | 1, form) = (words.iter().filter(|word| **word != 0).count(), form_of(scopes, None)) {
+                let word = words.into_iter().find(|word| *word != 0).unwrap_or(0);
+                return (pack(*place, form << 16) | run::ONE, word);
+            }
         }
-        if self.tables.masks.len() >= MASKS_MAX {
-            return None;
-        }
-        let number = self.tables.masks.push(words);
-        self.masks.insert(words, number);
-        Some(number)
+        (self.run(pairs), 0)
     }
 
     /// Writes a run of pairs; a pair with `since` says when it was granted.
-    fn run(&mut self, pairs: &[(u32, ScopeMask, Option<Sequence>)]) -> u64 {
-        if let [(place, scopes, None)] = pairs
-            && let Some(number) = self.mask(*scopes)
-        {
-            let wildcard = if scopes.has_wildcard() { run::WILDCARD } else { 0 };
-            return pack(*place, number << 16) | run::ONE | wildcard;
-        }
-        let start = self.tables.access.len();
+    fn run(&self, pairs: &[(u32, ScopeMask, Option<Sequence>)]) -> u64 {
+        let access = &self.tables.access;
+        let start = access.len();
         for (place, scopes, since) in pairs {
-            let number = self.mask(*scopes);
-            let access = &self.tables.access;
-            let words = scopes.words();
-            let mask = match number {
-                Some(number) => number << 16 | pair::NUMBERED,
-                None => (0..4).filter(|i| words[*i] != 0).fold(0, |bits, i| bits | 1 << i),
-            };
-            let wildcard = if scopes.has_wildcard() { pair::WILDCARD } else { 0 };
-            let dated = if since.is_some() { pair::DATED } else { 0 };
-            access.push([pack(*place, mask | wildcard | dated)]);
+            access.push([pack(*place, form_of(scopes, *since))]);
             if let Some(since) = since {
                 access.push([since.0]);
             }
-            for word in words.into_iter().filter(|word| number.is_none() && *word != 0) {
+            for word in scopes.words().into_iter().filter(|word| *word != 0) {
                 access.push([word]);
             }
         }
@@ -537,21 +515,20 @@ impl Writer {
         }
         assert!(new.id.number() == next, "grant {} cannot follow grant {}", new.id, next - 1);
         assert!(sequence.0 <= MADE_MAX, "the list is longer than 2^40 changes");
-        let run = self.run(&pairs);
+        let (run, mask) = self.first_run(&pairs);
+        let terms = pack(new.expiry.raw(), 0);
+        let has_terms = if terms == NO_TERMS { 0 } else { granted::TERMS };
         let tables = &self.tables;
         let (Some(of_subject), Some(of_client)) = (tables.subjects.row(subject), tables.clients.row(client)) else {
             unreachable!("rows of subject and client are made with their names")
         };
         let (subject_first, members) = unpack(of_subject[2].load(Ordering::Relaxed));
         let (client_first, rest) = unpack(of_client[2].load(Ordering::Relaxed));
-        // The links first: whoever finds the grant finds them.
+        // These first: whoever finds the grant finds them.
+        tables.grant_terms.push([terms]);
         tables.grant_links.push([pack(subject_first, client_first)]);
-        let row = tables.grants.push([
-            pack(subject, client),
-            sequence.0 << 24 | u64::from(audience),
-            run,
-            pack(new.expiry.raw(), 0),
-        ]);
+        let row =
+            tables.grants.push([pack(subject, client), sequence.0 << 24 | u64::from(audience), run | has_terms, mask]);
         of_subject[2].store(pack(row + 1, members), Ordering::Release);
         of_client[2].store(pack(row + 1, rest), Ordering::Release);
     }
@@ -754,7 +731,12 @@ impl Writer {
                 raise_low(self.tables.clients.row(number).map(|row| &row[0]), *moment);
             }
             Target::IssuedBefore(moment, Among::Grant(id)) => {
-                raise_low(self.tables.grants.row(id.number() - 1).map(|row| &row[3]), *moment);
+                let number = id.number() - 1;
+                raise_low(self.tables.grant_terms.row(number).map(|row| &row[0]), *moment);
+                // The terms first: whoever is told to look into them finds this there.
+                if let Some(row) = self.tables.grants.row(number) {
+                    row[2].fetch_or(granted::TERMS, Ordering::Release);
+                }
             }
         }
     }
@@ -769,6 +751,15 @@ impl Writer {
         let facts = SlotFacts { grant: NO_GRANT, revoked: true, times: SlotTimes::Here(times), used: 0 };
         self.tables.tokens.insert(key, facts, guard);
     }
+}
+
+/// The form of a pair: which words of its mask are stored, and what else is to be known of it.
+fn form_of(scopes: &ScopeMask, since: Option<Sequence>) -> u32 {
+    let words = scopes.words();
+    let stored = (0..4).filter(|i| words[*i] != 0).fold(0, |bits, i| bits | 1 << i);
+    let wildcard = if scopes.has_wildcard() { pair::WILDCARD } else { 0 };
+    let dated = if since.is_some() { pair::DATED } else { 0 };
+    stored | wildcard | dated
 }
 
 /// Whether a token that ends so is past the time it is remembered.

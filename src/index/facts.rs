@@ -10,13 +10,13 @@
 //! member  [ subject | place ] [ added·2 + live ] [ removed ] [ next of the subject + 1 ]
 //! entry   [ place | client ] [ flags ] [ void_before ]                                       policy line
 //! mark    [ subject | client ] [ void_before ]
-//! grant   [ subject | client ] [ made:40 | audience:24 ] [ run ] [ expiry | issued_before ]  half a cache line
+//! grant   [ subject | client ] [ made:40 | audience:24 ] [ run ] [ mask, if the run has one pair ]   half a cache line
+//! terms   [ expiry | issued_before ]                         one per grant; looked at only if the run says TERMS
 //! links   [ next of the subject + 1 | next of the client + 1 ]                              one per grant
 //! run     [ start:32 | count:16 | flags:16 ]   so many pairs in `access`, from there on
-//!         [ place:32 | mask:16  | flags:16 ]   flag ONE: a single pair, as old as its grant; nine grants in ten
-//! access  [ place:32 | mask:16 | form:16 ] [ since, if form says DATED ] [ the words of the mask that form says are not 0 ]
+//!         [ place:32 | form:16  | flags:16 ]   flag ONE: a single pair, as old as its grant; nine grants in ten
+//! access  [ place | form ] [ since, if form says DATED ] [ the words of the mask that form says are not 0 ]
 //!         one pair of a grant or a narrowed token; pairs of a run follow one another
-//! mask    [ 4 words of scopes ]                 each list of scopes stands once, while there are few; 0 is the empty one
 //! unusual [ a bit for each of 64 subjects ]     not set: the first two words of the subject's row are 0
 //! audience[ start:32 | count:32 ] into audience words; set 0 is the empty set
 //! details [ expiry | issued ] [ not before | audience set ] [ narrowed: a run, 0 = not; binding in its low 8 bits ]
@@ -69,16 +69,18 @@ pub(crate) mod entry {
 pub(crate) mod run {
     /// The owner's bits.
     pub(crate) const OWNER: u64 = 0xff;
-    /// There is one pair, and it stands here: its place and the number of its mask.
+    /// There is one pair, and it stands here: its place and its form; the one word of its mask that is not 0 is the last
+    /// of the grant's row. Only a new grant has such a run: the word is never written again, so whoever reads the run first
+    /// reads the mask that belongs to it. What replaces the run is a list in `access`.
     pub(crate) const ONE: u64 = 1 << 8;
-    /// The wildcard is in the mask of that pair.
-    pub(crate) const WILDCARD: u64 = 1 << 9;
 }
 
 /// Flags of a grant, in its run's word.
 pub(crate) mod grant {
     /// Revoked.
     pub(crate) const REVOKED: u64 = 1;
+    /// It expires, or tokens issued before a moment are void: look into `terms`. Never cleared.
+    pub(crate) const TERMS: u64 = 2;
 }
 
 /// The form of a pair: bits 0 to 3 say which words of its mask are stored with it.
@@ -87,12 +89,7 @@ pub(crate) mod pair {
     pub(crate) const WILDCARD: u32 = 1 << 4;
     /// The pair says when it was granted; otherwise it is as old as its grant.
     pub(crate) const DATED: u32 = 1 << 5;
-    /// The mask is one of `masks`; its number stands in the upper half of the form.
-    pub(crate) const NUMBERED: u32 = 1 << 6;
 }
-
-/// How many masks get a number: as many as fit into a run. Pairs with another mask have its words beside them.
-pub(crate) const MASKS_MAX: u32 = 1 << 16;
 
 /// How a token is bound, in `details`.
 pub(crate) mod binding {
@@ -117,6 +114,9 @@ pub(crate) const fn unpack(word: u64) -> (u32, u32) {
 pub(crate) const MADE_MAX: u64 = (1 << 40) - 1;
 /// See [`MADE_MAX`].
 pub(crate) const AUDIENCE_SETS_MAX: u32 = (1 << 24) - 1;
+
+/// The terms of a grant that never expires, and whose tokens count whenever they were issued.
+pub(crate) const NO_TERMS: u64 = pack(u32::MAX, 0);
 
 /// Words of a grant's row: two rows fill a cache line, so none lies in two.
 pub(crate) const GRANT_WORDS: usize = 4;
@@ -193,9 +193,9 @@ pub(crate) struct Tables {
     pub(crate) tokens: Tokens,
     pub(crate) details: Dense<8>,
     pub(crate) grants: Dense<GRANT_WORDS>,
+    pub(crate) grant_terms: Dense<1>,
     pub(crate) grant_links: Dense<1>,
     pub(crate) access: Dense<1>,
-    pub(crate) masks: Dense<4>,
     pub(crate) audience_sets: Dense<1>,
     pub(crate) audience_words: Dense<1>,
     pub(crate) subjects: Dense<3>,
@@ -232,9 +232,9 @@ impl Tables {
             tokens: Tokens::new(),
             details: Dense::new(),
             grants: Dense::new(),
+            grant_terms: Dense::new(),
             grant_links: Dense::new(),
             access: Dense::new(),
-            masks: Dense::new(),
             audience_sets: Dense::new(),
             audience_words: Dense::new(),
             subjects: Dense::new(),
@@ -254,9 +254,8 @@ impl Tables {
             applying: AtomicU64::new(0),
             imports: std::sync::Mutex::default(),
         };
-        // Row 0 of `details`, set 0 of the audiences and mask 0 mean "none".
+        // Row 0 of `details` and set 0 of the audiences mean "none".
         tables.details.push([0; 8]);
-        tables.masks.push([0; 4]);
         tables.audience_sets.push([0]);
         tables
     }
@@ -347,9 +346,9 @@ impl Tables {
         let rows = [
             self.details.bytes(),
             self.grants.bytes(),
+            self.grant_terms.bytes(),
             self.grant_links.bytes(),
             self.access.bytes(),
-            self.masks.bytes(),
             self.audience_sets.bytes(),
             self.audience_words.bytes(),
             self.subjects.bytes(),

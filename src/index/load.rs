@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::dense::Dense;
-use super::facts::{GRANT_WORDS, IMPORT_MARKS_MAX, MASKS_MAX, PairTable, Tables, pack, unpack};
+use super::facts::{GRANT_WORDS, IMPORT_MARKS_MAX, NO_TERMS, PairTable, Tables, grant as granted, pack, unpack};
 use super::names::{Names, TEXT_BYTES_MAX};
 use super::sections::{LoadError, TOKEN_WORDS, table};
 use super::tokens::{SEGMENTS, SlotTimes};
@@ -52,9 +52,15 @@ impl Loader {
         match table {
             table::TOKENS => load_tokens(tables, &mut self.details, words),
             table::DETAILS => load_rows(&tables.details, 1, table, words),
-            table::GRANTS_LINKED => load_grants::<{ GRANT_WORDS + 1 }>(tables, table, words),
-            table::GRANTS => load_grants::<GRANT_WORDS>(tables, table, words),
-            table::MASKS => load_masks(tables, words),
+            // Links are made again.
+            table::GRANTS_LINKED => {
+                let of = |[parties, made, run, terms, _links]: [u64; 5]| ([parties, made, run, 0], terms);
+                load_grants(tables, of, table, words)
+            }
+            table::GRANTS => {
+                let of = |[parties, made, run, mask, terms]: [u64; 5]| ([parties, made, run, mask], terms);
+                load_grants(tables, of, table, words)
+            }
             table::ACCESS => load_rows(&tables.access, 0, table, words),
             table::AUDIENCE_SETS => load_rows(&tables.audience_sets, 1, table, words),
             table::AUDIENCE_WORDS => load_rows(&tables.audience_words, 0, table, words),
@@ -176,15 +182,22 @@ fn load_rows<const W: usize>(
     Ok(())
 }
 
-/// Grants in rows of `W` words; what is more than a row here has are links, which are made again.
-fn load_grants<const W: usize>(
+/// Grants; `of` says what is a grant's row in a row that was written, and what its terms.
+fn load_grants(
     tables: &Tables,
+    of: impl Fn([u64; 5]) -> ([u64; GRANT_WORDS], u64),
     table: u32,
     words: impl ExactSizeIterator<Item = u32>,
 ) -> Result<(), LoadError> {
-    let (_, rows) = rows_in::<W>(tables.grants.len(), 0, table, words)?;
-    tables.grant_links.extend((0..rows.len()).map(|_| [0]));
-    tables.grants.extend(rows.map(|row| std::array::from_fn(|word| row[word])));
+    let (_, rows) = rows_in(tables.grants.len(), 0, table, words)?;
+    for (mut row, terms) in rows.map(of) {
+        if terms != NO_TERMS {
+            row[2] |= granted::TERMS;
+        }
+        tables.grant_terms.push([terms]);
+        tables.grant_links.push([0]);
+        tables.grants.push(row);
+    }
     Ok(())
 }
 
@@ -192,14 +205,6 @@ fn load_subjects(tables: &Tables, words: impl ExactSizeIterator<Item = u32>) -> 
     let (_, rows) = rows_in(tables.subjects.len(), 0, table::SUBJECTS, words)?;
     rows.for_each(|row| tables.push_subject(row));
     Ok(())
-}
-
-fn load_masks(tables: &Tables, words: impl ExactSizeIterator<Item = u32>) -> Result<(), LoadError> {
-    load_rows(&tables.masks, 1, table::MASKS, words)?;
-    match tables.masks.len() {
-        0..=MASKS_MAX => Ok(()),
-        _ => Err(LoadError { table: table::MASKS, what: "more lists of scopes than have numbers" }),
-    }
 }
 
 /// Makes all rows of a table found by their pairs.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use crossbeam_epoch::Guard;
 
 use super::apply::{NO_GRANT, first_half};
-use super::facts::{EVERYWHERE, GRANT_WORDS, Tables, binding, grant as granted, pair, party, run, unpack};
+use super::facts::{EVERYWHERE, GRANT_WORDS, NO_TERMS, Tables, binding, grant as granted, pair, party, run, unpack};
 use super::tokens::{Found, SlotFacts, SlotTimes, use_step, use_time};
 use super::{Index, Pin};
 use crate::domain::access::{
@@ -78,6 +78,8 @@ pub struct GrantRecord {
     audience: u32,
     /// Its run of pairs and its flags, as they were read at once.
     run: u64,
+    /// The word of a mask that belongs to the run, if it has one pair.
+    mask: u64,
 }
 
 /// One pair of a grant or a narrowed token.
@@ -161,14 +163,20 @@ impl Tables {
         let (subject, client) = unpack(word(0));
         let made = word(1);
         let run = word(2);
-        let (expiry, issued_before) = unpack(word(3));
+        // After the run, see `facts::run`.
+        let mask = word(3);
+        let terms = match run & granted::TERMS {
+            0 => NO_TERMS,
+            _ => self.grant_terms.row(number - 1)?[0].load(Ordering::Acquire),
+        };
+        let (expiry, issued_before) = unpack(terms);
         let facts = GrantFacts {
             made: Sequence(made >> 24),
             expiry: Expiry::from_raw(expiry),
             revoked: run & granted::REVOKED != 0,
             issued_before: Timestamp::from_raw(issued_before),
         };
-        Some(GrantRecord { id, subject, client, facts, audience: (made & 0xff_ffff) as u32, run })
+        Some(GrantRecord { id, subject, client, facts, audience: (made & 0xff_ffff) as u32, run, mask })
     }
 
     /// The pairs of a grant's row: place number (or [`EVERYWHERE`]), scopes, since when.
@@ -177,16 +185,22 @@ impl Tables {
         row: &[AtomicU64; GRANT_WORDS],
     ) -> impl Iterator<Item = (u32, ScopeMask, Sequence)> + use<'t> {
         let made = Sequence(row[1].load(Ordering::Acquire) >> 24);
-        self.pairs_in(row[2].load(Ordering::Acquire), made)
+        let run = row[2].load(Ordering::Acquire);
+        self.pairs_in(run, row[3].load(Ordering::Acquire), made)
     }
 
     /// The pairs of a run. A run that leads nowhere (which only a damaged snapshot could bring) ends early.
-    fn pairs_in(&self, run: u64, made: Sequence) -> impl Iterator<Item = (u32, ScopeMask, Sequence)> + use<'_> {
+    fn pairs_in(
+        &self,
+        run: u64,
+        mask: u64,
+        made: Sequence,
+    ) -> impl Iterator<Item = (u32, ScopeMask, Sequence)> + use<'_> {
         let (mut at, number) = ((run >> 32) as u32, (run >> 16) as u32 & 0xffff);
         // One pair in the run itself, or so many in `access`.
         let (mut one, mut left) = match run & run::ONE {
             0 => (None, number),
-            _ => (Some((at, self.mask(number, run & run::WILDCARD != 0), made)), 0),
+            _ => (Some((at, one_mask(number, mask), made)), 0),
         };
         let mut words: &[AtomicU64] = &[];
         let mut next = move || {
@@ -205,9 +219,6 @@ impl Tables {
             left = left.checked_sub(1)?;
             let (place, form) = unpack(next()?);
             let since = if form & pair::DATED == 0 { made } else { Sequence(next()?) };
-            if form & pair::NUMBERED != 0 {
-                return Some((place, self.mask(form >> 16, form & pair::WILDCARD != 0), since));
-            }
             let mut words = [0; 4];
             for (i, word) in words.iter_mut().enumerate() {
                 if form >> i & 1 == 1 {
@@ -216,13 +227,6 @@ impl Tables {
             }
             Some((place, ScopeMask::from_words(words, form & pair::WILDCARD != 0), since))
         })
-    }
-
-    /// The mask with this number; a number that leads nowhere is the empty mask's.
-    fn mask(&self, number: u32, wildcard: bool) -> ScopeMask {
-        let words =
-            self.masks.row(number).map_or([0; 4], |row| row.each_ref().map(|word| word.load(Ordering::Relaxed)));
-        ScopeMask::from_words(words, wildcard)
     }
 
     /// The place number of the workspace a place is, or lies in.
@@ -256,6 +260,12 @@ impl Tables {
         let row = self.marks.row(super::facts::pack(subject, client), guard);
         row.map_or(Sequence::ZERO, |row| Sequence(row[1].load(Ordering::Acquire)))
     }
+}
+
+/// The mask of a pair of this form that has one word at most.
+fn one_mask(form: u32, word: u64) -> ScopeMask {
+    let words = std::array::from_fn(|i| if form >> i & 1 == 1 { word } else { 0 });
+    ScopeMask::from_words(words, form & pair::WILDCARD != 0)
 }
 
 impl Spot {
@@ -331,7 +341,7 @@ impl TokenRecord<'_> {
     /// The pairs the token is narrowed to, if it is.
     pub fn narrowed_pairs<'t>(&self, pin: &'t Pin<'_>) -> Option<impl Iterator<Item = PairRecord> + use<'t>> {
         let run = self.narrowed;
-        (run != 0).then(|| pin.tables().pairs_in(run, Sequence::ZERO).map(pair_record))
+        (run != 0).then(|| pin.tables().pairs_in(run, 0, Sequence::ZERO).map(pair_record))
     }
 }
 
@@ -398,7 +408,7 @@ impl<'i> Pin<'i> {
 
     /// The pairs of a grant.
     pub fn pairs(&self, grant: &GrantRecord) -> impl Iterator<Item = PairRecord> + use<'i> {
-        self.tables().pairs_in(grant.run, grant.facts.made).map(pair_record)
+        self.tables().pairs_in(grant.run, grant.mask, grant.facts.made).map(pair_record)
     }
 
     /// The audience of a token: its own, or its grant's.

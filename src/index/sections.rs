@@ -9,7 +9,7 @@
 //! table       words of a section
 //! TOKENS      key ×4 | grant | when | life·used       per token, in no order
 //! rows        lower half, upper half                   per 64-bit word of each row, from row number FIRST on; the
-//!             section begins with FIRST
+//!             section begins with FIRST. A grant's row has its terms as a fifth word
 //! names       FIRST, then per text: its bytes' count, its bytes padded to words
 //! SCOPES      per position: retired, count, bytes; then per alias: position or MAX, count, bytes; counts of both first
 //! GLOBALS     all issued before | import marks: count, then for each: source ×8, lines ×2, first grant, grants
@@ -37,7 +37,7 @@ pub(super) const TOKEN_WORDS: usize = 7;
 pub(super) mod table {
     pub(in crate::index) const TOKENS: u32 = 1;
     pub(in crate::index) const DETAILS: u32 = 2;
-    /// Grants as format 1 of snapshots had them: rows of five words, the last of them links. Read, not written.
+    /// Grants as format 1 of snapshots had them: terms where masks are now, then links. Read, not written.
     pub(in crate::index) const GRANTS_LINKED: u32 = 3;
     pub(in crate::index) const ACCESS: u32 = 4;
     pub(in crate::index) const AUDIENCE_SETS: u32 = 6;
@@ -55,7 +55,6 @@ pub(super) mod table {
     pub(in crate::index) const SCOPES: u32 = 18;
     pub(in crate::index) const GLOBALS: u32 = 19;
     pub(in crate::index) const GRANTS: u32 = 20;
-    pub(in crate::index) const MASKS: u32 = 21;
 }
 
 /// Why sections do not make an index. They were authenticated before, so this is a defect or a foreign file, and the
@@ -82,12 +81,11 @@ impl Index {
         let tables = &*self.tables;
         self.token_sections(sink)?;
         rows(&tables.details, table::DETAILS, sink)?;
-        rows(&tables.grants, table::GRANTS, sink)?;
+        grants(tables, sink)?;
         rows(&tables.members.rows, table::MEMBERS, sink)?;
         rows(&tables.entries.rows, table::ENTRIES, sink)?;
         rows(&tables.marks.rows, table::MARKS, sink)?;
         rows(&tables.access, table::ACCESS, sink)?;
-        rows(&tables.masks, table::MASKS, sink)?;
         rows(&tables.audience_sets, table::AUDIENCE_SETS, sink)?;
         rows(&tables.audience_words, table::AUDIENCE_WORDS, sink)?;
         rows(&tables.subjects, table::SUBJECTS, sink)?;
@@ -134,18 +132,34 @@ fn token_words(key: &TokenKey, facts: &SlotFacts) -> [u32; TOKEN_WORDS] {
 }
 
 fn rows<const W: usize, E>(rows: &Dense<W>, table: u32, sink: Sink<'_, E>) -> Result<(), E> {
+    let read = |row| rows.row(row).map(|words: &[_; W]| words.each_ref().map(|word| word.load(Ordering::Acquire)));
+    row_sections(rows.len(), read, table, sink)
+}
+
+/// A grant with its terms behind it. They are read after it: a flag that says there are some is true of what is written.
+fn grants<E>(tables: &Tables, sink: Sink<'_, E>) -> Result<(), E> {
+    let read = |number| {
+        let (row, terms) = (tables.grants.row(number)?, tables.grant_terms.row(number)?);
+        let [parties, made, run, mask] = row.each_ref().map(|word| word.load(Ordering::Acquire));
+        Some([parties, made, run, mask, terms[0].load(Ordering::Acquire)])
+    };
+    row_sections(tables.grants.len(), read, table::GRANTS, sink)
+}
+
+fn row_sections<const W: usize, E>(
+    len: u32,
+    read: impl Fn(u32) -> Option<[u64; W]>,
+    table: u32,
+    sink: Sink<'_, E>,
+) -> Result<(), E> {
     let per_section = ((SECTION_WORDS - 1) / (2 * W)) as u32;
-    let len = rows.len();
     let mut first = 0;
     for number in 0.. {
         let end = len.min(first + per_section);
         let mut words = Vec::with_capacity(1 + (end - first) as usize * 2 * W);
         words.push(first);
-        for row in (first..end).filter_map(|row| rows.row(row)) {
-            for word in row {
-                let (high, low) = unpack(word.load(Ordering::Acquire));
-                words.extend([low, high]);
-            }
+        for (high, low) in (first..end).filter_map(&read).flatten().map(unpack) {
+            words.extend([low, high]);
         }
         sink(table, number, words)?;
         first = end;

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::tokens::{SlotFacts, SlotTimes, Tokens};
 use super::{AHEAD, Coming, Index, Loader, Writer};
 use crate::domain::{
-    Access, Audience, CallerId, Change, ClientId, Confirmation, Entry, Expiry, GrantId, NewGrant, NewToken, Pair,
-    Place, Reach, ScopeMask, ScopePosition, Sequence, SubjectId, Target, Timestamp, TokenKey, TokenTimes,
+    Access, Among, Audience, CallerId, Change, ClientId, Confirmation, Entry, Expiry, GrantId, NewGrant, NewToken,
+    Pair, Place, Reach, ScopeMask, ScopePosition, Sequence, SubjectId, Target, Timestamp, TokenKey, TokenTimes,
 };
 
 /// A small generator of numbers; every test that uses it prints its seed when it fails.
@@ -459,25 +459,53 @@ fn applying_any_rest_of_the_list_again_changes_nothing() {
     }
 }
 
-/// The index a format 1 snapshot gives: rows of grants had a fifth word, of links, and stood under another number.
+/// 64-bit words as sections have them.
+fn halves(words: impl IntoIterator<Item = u64>) -> impl Iterator<Item = u32> {
+    words.into_iter().flat_map(|word| [word as u32, (word >> 32) as u32])
+}
+
+/// The index a format 1 snapshot gives: rows of grants had terms where masks are now, and links behind them; all pairs stood
+/// in the table of pairs.
 #[test]
 fn grants_as_format_1_wrote_them_are_read() {
     const GRANTS: (u32, u32) = (20, 3);
+    const ACCESS: u32 = 4;
+    const ONE: u64 = 1 << 8;
     let scribe = world(3);
-    let mut loader = Loader::new(10);
-    let mut met = 0;
+    let mut sections = Vec::new();
     let mut sink = |table, _: u32, words: Vec<u32>| {
-        if table != GRANTS.0 {
-            return loader.section(table, words.into_iter());
-        }
-        let (first, rows) = words.split_first().expect("it begins with the number of its first row");
-        met += rows.len() / 8;
-        let linked = rows.chunks(8).flat_map(|row| row.iter().copied().chain([77, 88]));
-        let linked: Vec<u32> = std::iter::once(*first).chain(linked).collect();
-        loader.section(GRANTS.1, linked.into_iter())
+        let first = words.first().copied();
+        let rest = words.get(1..).unwrap_or_default();
+        let wide: Vec<u64> = rest.chunks_exact(2).map(|half| super::facts::pack(half[1], half[0])).collect();
+        sections.push((table, words, first, wide));
+        Ok(())
     };
-    scribe.index.sections::<super::LoadError>(&mut sink).expect("read");
-    assert_eq!(met, 20);
+    scribe.index.sections::<super::LoadError>(&mut sink).expect("written");
+    let mut access = sections.iter().find(|(table, ..)| *table == ACCESS).expect("one").3.clone();
+    let mut ones = 0;
+    let mut linked = Vec::new();
+    for row in sections.iter().find(|(table, ..)| *table == GRANTS.0).expect("one").3.chunks_exact(5) {
+        let [parties, made, mut run, mask, terms] = *row else { panic!("five words") };
+        if run & ONE != 0 {
+            ones += 1;
+            let start = access.len() as u64;
+            access.push(run >> 32 << 32 | run >> 16 & 0xffff);
+            access.extend((run >> 16 & 0xf != 0).then_some(mask));
+            run = start << 32 | 1 << 16 | run & 1;
+        }
+        linked.extend([parties, made, run & !2, terms, 0x7777_8888]);
+    }
+    assert!(ones > 5 && linked.len() == 5 * 20, "{ones}");
+    let mut loader = Loader::new(10);
+    for (table, words, first, _) in sections {
+        let new = match table {
+            ACCESS => Some((ACCESS, &access)),
+            table if table == GRANTS.0 => Some((GRANTS.1, &linked)),
+            _ => None,
+        };
+        let words = new.map_or(words, |(_, wide)| first.into_iter().chain(halves(wide.iter().copied())).collect());
+        loader.section(new.map_or(table, |(table, _)| table), words.into_iter()).expect("read");
+    }
     let (index, _) = loader.finish(scribe.writer.applied()).expect("whole");
     // The catalogue's own order of names differs from one to the next.
     let but_names =
@@ -485,34 +513,76 @@ fn grants_as_format_1_wrote_them_are_read() {
     assert_eq!(but_names(&index), but_names(&scribe.index));
 }
 
-/// Lists of scopes are numbered while there are few. Whoever makes more different ones than have numbers gets them all the
-/// same, beside the pairs.
+/// A single pair stands in its grant's own row if its scopes fit, and its terms elsewhere; nobody may be able to tell.
 #[test]
-fn scopes_are_kept_whether_their_list_has_a_number_or_not() {
-    const GRANTS: u32 = 66_000;
+fn what_a_grant_gives_is_the_same_wherever_it_stands() {
+    let wildcard = |words| ScopeMask::from_words(words, true);
+    let masks = [
+        scopes(&[0]),
+        scopes(&[63]),
+        scopes(&[64]),
+        scopes(&[130, 131]),
+        scopes(&[255]),
+        scopes(&[3, 64]),
+        scopes(&[0, 70, 140, 210]),
+        wildcard([0; 4]),
+        wildcard([0, 6, 0, 0]),
+        wildcard([1, 6, 0, 0]),
+    ];
+    let at = |reach: &str, scopes| Pair {
+        reach: if reach == "*" { Reach::Everywhere } else { Reach::At(place(reach)) },
+        scopes,
+    };
+    let ends = [Expiry::Never, Expiry::At(Timestamp::from_raw(9_000))];
     let mut scribe = Scribe::new();
     scribe.change(1, Change::RegisterClient(client("app")));
-    let positions =
-        |number: u32| -> Vec<u8> { (0..17).filter(|bit| number >> bit & 1 == 1).map(|bit| bit * 15).collect() };
-    for number in 1..=GRANTS {
-        scribe.change(2, grant(number, 1, &[("1", &positions(number))]));
-    }
-    // Several pairs, and one with a date.
-    scribe.change(3, grant(GRANTS + 1, 1, &[("1", &positions(7)), ("2", &positions(GRANTS + 9))]));
-    let more = Access::new([Pair { reach: Reach::At(place("2")), scopes: scopes(&[3]) }]).expect("not empty");
-    scribe.change(4, Change::ExtendGrant(GrantId::new(2).expect("a number"), more));
-    let (again, _) = written_and_read(&scribe.index, scribe.writer.applied());
-    for index in [&scribe.index, &again] {
-        let pin = index.pin();
-        let given = |number| -> Vec<ScopeMask> {
-            pin.pairs(&pin.grant(number).expect("made")).map(|pair| pair.scopes).collect()
-        };
-        for number in (1..=GRANTS).filter(|number| *number != 2) {
-            assert_eq!(given(number), [scopes(&positions(number))], "grant {number}");
+    let mut expected = Vec::new();
+    for reach in ["1", "1/7", "*"] {
+        for (mask, expiry) in masks.iter().flat_map(|mask| ends.map(|end| (*mask, end))) {
+            for twice in [false, true] {
+                let id = GrantId::new(expected.len() as u32 + 1).expect("a number");
+                let pairs = [Some(at(reach, mask)), twice.then(|| at("2", mask))];
+                let Change::MakeGrant(new) = grant(id.number(), 1, &[("1", &[0])]) else { panic!("a grant") };
+                let access = Access::new(pairs.into_iter().flatten()).expect("not empty");
+                scribe.change(2, Change::MakeGrant(NewGrant { access, expiry, ..new }));
+                expected.push((vec![mask; 1 + usize::from(twice)], expiry, Timestamp::ZERO));
+            }
         }
-        assert_eq!(given(GRANTS + 1), [scopes(&positions(7)), scopes(&positions(GRANTS + 9))]);
-        assert_eq!(given(2), [scopes(&positions(2)), scopes(&[3])]);
     }
+    let check = |scribe: &Scribe, expected: &[(Vec<ScopeMask>, Expiry, Timestamp)]| {
+        let (again, _) = written_and_read(&scribe.index, scribe.writer.applied());
+        for index in [&scribe.index, &again] {
+            let pin = index.pin();
+            for (number, expected) in (1..).zip(expected) {
+                let grant = pin.grant(number).expect("made");
+                let given: Vec<ScopeMask> = pin.pairs(&grant).map(|pair| pair.scopes).collect();
+                assert_eq!((given, grant.facts.expiry, grant.facts.issued_before), *expected, "grant {number}");
+            }
+        }
+    };
+    check(&scribe, &expected);
+    // A moment before which tokens are void; then other pairs instead of what the row says.
+    for (number, (given, _, issued_before)) in (1..).zip(&mut expected) {
+        let id = GrantId::new(number).expect("a number");
+        *issued_before = Timestamp::from_raw(100 + number);
+        scribe.change(3, Change::Revoke(Target::IssuedBefore(*issued_before, Among::Grant(id))));
+        if number % 3 == 0 {
+            let more = Access::new([at("3", scopes(&[9]))]).expect("not empty");
+            scribe.change(4, Change::ExtendGrant(id, more));
+            given.push(scopes(&[9]));
+        }
+    }
+    let order = |scribe: &Scribe, number| -> Vec<ScopeMask> {
+        let pin = scribe.index.pin();
+        pin.pairs(&pin.grant(number).expect("made")).map(|pair| pair.scopes).collect()
+    };
+    for (number, (given, ..)) in (1..).zip(&mut expected) {
+        // Pairs stand in the order of their places once there are new ones.
+        let now = order(&scribe, number);
+        assert!(now.len() == given.len() && given.iter().all(|mask| now.contains(mask)), "grant {number}");
+        *given = now;
+    }
+    check(&scribe, &expected);
 }
 
 #[test]
