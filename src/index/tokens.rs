@@ -68,6 +68,8 @@ const SMALL_BUCKETS: usize = 256;
 const FULL_SIXTEENTHS: usize = 14;
 /// How many buckets a search for room may look at before the segment grows instead.
 const SEARCH_MAX: usize = 256;
+/// How many it meets at most, nearly always.
+const USUAL_SEARCH: usize = 64;
 
 /// A cache line of words.
 #[repr(C, align(64))]
@@ -682,7 +684,8 @@ fn clear(segment: &Segment, at: usize, slot: usize, key: &[u32; 4]) {
 /// Breadth-first search for a bucket with a free slot, over the other homes of the tokens met. The path from one of
 /// the starts to it, and the free slot there.
 fn find_room(segment: &Segment, starts: [usize; 2]) -> Option<(Vec<usize>, usize)> {
-    let mut met: Vec<(usize, usize)> = starts.iter().map(|start| (*start, usize::MAX)).collect();
+    let mut met = Vec::with_capacity(USUAL_SEARCH);
+    met.extend(starts.map(|start| (start, usize::MAX)));
     let mut at = 0;
     while at < met.len() && met.len() < SEARCH_MAX {
         let (bucket, _) = met[at];
@@ -701,6 +704,8 @@ fn find_room(segment: &Segment, starts: [usize; 2]) -> Option<(Vec<usize>, usize
             let (first, second) = segment.homes(&words);
             let other = if first == bucket { second } else { first };
             if met.iter().all(|(known, _)| *known != other) {
+                // Looked at only after those met before it: until then it can come.
+                fetch(&segment.buckets()[other]);
                 met.push((other, at));
             }
         }
