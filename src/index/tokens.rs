@@ -39,6 +39,9 @@
 //! version means: look again. The writer has then made progress, so readers are lock-free, and a writer that is paused
 //! at any instruction leaves nobody waiting.
 
+// Filling the table while nobody looks.
+mod lay;
+
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use crossbeam_epoch::{Atomic, Guard, Owned};
@@ -68,6 +71,8 @@ const SMALL_BUCKETS: usize = 256;
 const FULL_SIXTEENTHS: usize = 14;
 /// How many buckets a search for room may look at before the segment grows instead.
 const SEARCH_MAX: usize = 256;
+/// How many it meets at most, nearly always.
+const USUAL_SEARCH: usize = 64;
 
 /// A segment of more buckets than these, and so many more for each of its tokens, is not made larger to find room.
 const CROWDED_BUCKETS: usize = 256;
@@ -465,46 +470,6 @@ impl Tokens {
         }
     }
 
-    /// Puts the words of a slot where they belong, unless their key is in the table already; says whether it was not. For
-    /// the writer alone, and only while nobody looks: what a reader would have to be told is left out.
-    ///
-    /// # Errors
-    /// As [`Tokens::try_insert`].
-    pub(crate) fn lay(&self, token: &[u32; SLOT_WORDS], guard: &Guard) -> Result<bool, Crowded> {
-        let [a, b, c, d, grant, when, life_used] = *token;
-        let key = [a, b, c, d];
-        let number = Self::number(&key);
-        let segment = self.segment(number, guard);
-        let (home, other) = segment.homes(&key);
-        let (first, second) = (&segment.buckets()[home], &segment.buckets()[other]);
-        if holds(first, &key) || (first.spilled().load(Ordering::Relaxed) > 0 && holds(second, &key)) {
-            return Ok(false);
-        }
-        let used = self.used[number].load(Ordering::Relaxed) as usize + 1;
-        if used == 1 {
-            // All of it will be written to, and not yet: now its pages cost one call, and stay in the cache till then.
-            segment.buckets.populate();
-        }
-        let is_full = used * 16 > segment.buckets().len() * SLOTS * FULL_SIXTEENTHS;
-        let place = match free_slot(first) {
-            _ if is_full => None,
-            Some(slot) => Some((home, slot)),
-            None => match free_slot(second) {
-                Some(slot) => Some((other, slot)),
-                None => [home, other].into_iter().find_map(|at| Some((at, give_way(segment, at)?))),
-            },
-        };
-        let Some((at, slot)) = place else {
-            let times = SlotTimes::read(when, (life_used >> 16) as u16);
-            let (revoked, used) = (grant & REVOKED != 0, life_used as u16);
-            let facts = SlotFacts { grant: grant & !REVOKED, revoked, times, used };
-            return self.try_insert(&TokenKey::from_words(key), facts, guard).map(|()| true);
-        };
-        lay_into(segment, home, at, slot, token);
-        self.used[number].store(used as u32, Ordering::Relaxed);
-        Ok(true)
-    }
-
     fn grow<'g>(&self, number: usize, guard: &'g Guard) -> Result<&'g Segment, Crowded> {
         let now = self.segment(number, guard).buckets().len();
         // Keys are spread evenly, so all segments are full at the same time: a large step would leave the whole table
@@ -635,40 +600,6 @@ fn free_slot(bucket: &Bucket) -> Option<usize> {
     (0..SLOTS).find(|slot| bucket.slot(*slot)[4].load(Ordering::Relaxed) == 0)
 }
 
-/// Puts the words of a slot into one of bucket `at` that is empty; `home` is the token's first bucket. While nobody looks.
-fn lay_into(segment: &Segment, home: usize, at: usize, slot: usize, token: &[u32; SLOT_WORDS]) {
-    for (word, value) in segment.buckets()[at].slot(slot).iter().zip(token) {
-        word.store(*value, Ordering::Relaxed);
-    }
-    if home != at {
-        let spilled = segment.buckets()[home].spilled();
-        spilled.store(spilled.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    }
-}
-
-/// Has one of the tokens of a full bucket go to its other bucket, if that has room: the slot it leaves. While nobody looks.
-fn give_way(segment: &Segment, at: usize) -> Option<usize> {
-    (0..SLOTS).find_map(|slot| {
-        let token: [u32; SLOT_WORDS] =
-            std::array::from_fn(|word| segment.buckets()[at].slot(slot)[word].load(Ordering::Relaxed));
-        let key = [token[0], token[1], token[2], token[3]];
-        let (home, second) = segment.homes(&key);
-        let other = if home == at { second } else { home };
-        let free = free_slot(&segment.buckets()[other])?;
-        lay_into(segment, home, other, free, &token);
-        clear(segment, at, slot, &key);
-        Some(slot)
-    })
-}
-
-/// Whether a bucket holds this key, as the writer sees it.
-fn holds(bucket: &Bucket, key: &[u32; 4]) -> bool {
-    (0..SLOTS).map(|slot| bucket.slot(slot)).any(|words| {
-        let is_it = words.iter().zip(key).all(|(word, key)| word.load(Ordering::Relaxed) == *key);
-        is_it && words[4].load(Ordering::Relaxed) != 0
-    })
-}
-
 /// Inserts into an empty slot of bucket `at`; `home` is the token's first bucket.
 fn fill(segment: &Segment, home: usize, at: usize, slot: usize, key: &[u32; 4], facts: SlotFacts) {
     let bucket = &segment.buckets()[at];
@@ -708,7 +639,8 @@ fn clear(segment: &Segment, at: usize, slot: usize, key: &[u32; 4]) {
 /// Breadth-first search for a bucket with a free slot, over the other homes of the tokens met. The path from one of
 /// the starts to it, and the free slot there.
 fn find_room(segment: &Segment, starts: [usize; 2]) -> Option<(Vec<usize>, usize)> {
-    let mut met: Vec<(usize, usize)> = starts.iter().map(|start| (*start, usize::MAX)).collect();
+    let mut met = Vec::with_capacity(USUAL_SEARCH);
+    met.extend(starts.map(|start| (start, usize::MAX)));
     let mut at = 0;
     while at < met.len() && met.len() < SEARCH_MAX {
         let (bucket, _) = met[at];
@@ -727,6 +659,8 @@ fn find_room(segment: &Segment, starts: [usize; 2]) -> Option<(Vec<usize>, usize
             let (first, second) = segment.homes(&words);
             let other = if first == bucket { second } else { first };
             if met.iter().all(|(known, _)| *known != other) {
+                // Looked at only after those met before it: until then it can come.
+                fetch(&segment.buckets()[other]);
                 met.push((other, at));
             }
         }

@@ -17,8 +17,6 @@ impl<T> Zeroed<T> {
     pub fn new(len: usize) -> Self {
         Self(array(len))
     }
-
-    pub fn populate(&self) {}
 }
 
 impl<T> std::ops::Deref for Zeroed<T> {
