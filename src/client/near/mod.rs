@@ -227,6 +227,11 @@ impl NearCache {
         self.look(&token.into(), scope, place)
     }
 
+    /// The client it follows with: for everything that memory does not keep.
+    pub fn client(&self) -> &Client {
+        &self.0.client
+    }
+
     /// How it is doing.
     pub fn counters(&self) -> Counters {
         let shared = &*self.0.shared;
