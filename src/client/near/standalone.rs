@@ -39,14 +39,15 @@ impl Standalone {
             not_before: Timestamp::ZERO,
             expiry: Expiry::At(Timestamp::from_raw(1_900_000_000)),
             place: facts,
-            pairs: pairs.into(),
+            pairs: pairs.iter().copied().collect(),
         };
         self.0.keep(self.0.ticket(), &token.0, place, &facts, Moment::now());
     }
 
     /// As [`super::NearCache::held`].
     pub fn held(&self, token: impl Into<Token>, scope: &str, place: &str) -> Option<Decision> {
+        let now = Moment::now();
         let token = token.into();
-        self.0.look(&Question { digest: &token.0, scope, place, floor: None }, Moment::now())
+        self.0.look(&Question { digest: &token.0, scope, place, floor: None }, now)
     }
 }

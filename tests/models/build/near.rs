@@ -1,4 +1,4 @@
-//! The near-cache's memory as the models compile it: six files of `src/client/near`, each a module, over other atomics; and
+//! The near-cache's memory as the models compile it: eight files of `src/client/near`, each a module, over other atomics; and
 //! the same with one thing made wrong.
 
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{replace, without, without_head};
 
 /// The files, from the ground up.
-const FILES: [&str; 7] = ["clock", "lease", "stamps", "belief", "scopes", "table", "memory"];
+const FILES: [&str; 8] = ["clock", "lease", "stamps", "belief", "scopes", "inline", "table", "memory"];
 
 /// In which file something is exchanged: what, and for what.
 type Change = (&'static str, &'static str, &'static str);
@@ -118,7 +118,7 @@ const MUTANTS: [(&str, &[Change]); 17] = [
     ("lease_of_the_start_before_goes_on", &[("belief", "        self.until.store(0, Ordering::Release);\n", "")]),
     (
         "digest_not_compared",
-        &[("table", "entry.digest == *digest && *entry.place == *place", "*entry.place == *place")],
+        &[("table", "entry.digest == *digest && entry.place == *place", "entry.place == *place")],
     ),
     ("scope_read_without_a_second_look", &[("scopes", " && self.version.load(Ordering::Relaxed) == before", "")]),
     ("scope_written_without_its_fence", &[("scopes", "        fence(Ordering::Release);\n", "")]),
@@ -145,6 +145,7 @@ fn adapt(file: &str, text: &str) -> String {
             &[]
         }
         "lease" => &[],
+        "inline" => &[("pub(in crate::client) enum Pairs", "pub(super) enum Pairs")],
         "stamps" | "belief" => &[("use std::sync::atomic::", "use super::sync::")],
         "scopes" => &[
             ("use std::sync::atomic::", "use super::sync::"),
