@@ -217,9 +217,8 @@ impl NearCache {
     /// # Errors
     /// No verdict, which lets nobody in; see [`Error`].
     pub async fn check(&self, token: impl Into<Token>, scope: &str, place: &str) -> Result<Decision, Error> {
-        let now = Moment::now();
         let token = token.into();
-        match self.look(&token, scope, place, now) {
+        match self.look(&token, scope, place) {
             Some(decision) => Ok(decision),
             None => Box::pin(self.ask(token, scope, place)).await,
         }
@@ -227,8 +226,7 @@ impl NearCache {
 
     /// The answer, if memory has it and may give it now; the server is not asked. `None` says nothing about the token.
     pub fn held(&self, token: impl Into<Token>, scope: &str, place: &str) -> Option<Decision> {
-        let now = Moment::now();
-        self.look(&token.into(), scope, place, now)
+        self.look(&token.into(), scope, place)
     }
 
     /// The client it follows with: for everything that memory does not keep.
@@ -269,11 +267,9 @@ impl NearCache {
         (self.0.shared.memory.held(), self.0.shared.memory.capacity())
     }
 
-    /// The clock is read before the token is hashed: the processor finishes everything before it looks at the clock, and does
-    /// not wait after that. It is as good as a later one: what counts is what was true when the question began.
     #[inline]
-    fn look(&self, token: &Token, scope: &str, place: &str, now: Moment) -> Option<Decision> {
-        self.0.shared.memory.look(&self.question(token, scope, place), now)
+    fn look(&self, token: &Token, scope: &str, place: &str) -> Option<Decision> {
+        self.0.shared.memory.look(&self.question(token, scope, place), Moment::now())
     }
 
     fn question<'q>(&self, token: &'q Token, scope: &'q str, place: &'q str) -> Question<'q> {

@@ -46,8 +46,7 @@ impl Standalone {
 
     /// As [`super::NearCache::held`].
     pub fn held(&self, token: impl Into<Token>, scope: &str, place: &str) -> Option<Decision> {
-        let now = Moment::now();
         let token = token.into();
-        self.0.look(&Question { digest: &token.0, scope, place, floor: None }, now)
+        self.0.look(&Question { digest: &token.0, scope, place, floor: None }, Moment::now())
     }
 }
