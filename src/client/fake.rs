@@ -16,15 +16,17 @@
 //! ```
 //!
 //! It knows what covers what, and the three outcomes. It knows no memberships and policies: what they come to is said by
-//! [`Fake::deny`].
+//! [`Fake::deny`]. Whose token it is is said by [`Fake::belongs`]; of everything else in an introspection it tells the least.
 
 use std::collections::HashMap;
 use std::future::{Future, ready};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::Checks;
-use super::answer::{Decision, Error, Token};
-use crate::domain::{Denial, Place, TokenDigest};
+use super::answer::{Decision, Error, Introspection, Token, Verdict};
+use super::{Checks, Introspects};
+use crate::domain::{
+    Denial, Epoch, Expiry, GrantId, Place, Revision, ScopeMask, Sequence, Timestamp, TokenDigest, TokenKey, TokenTimes,
+};
 
 /// Says what it was told to say. Cheap to clone; all clones are the same one.
 #[derive(Clone, Default)]
@@ -33,6 +35,8 @@ pub struct Fake(Arc<Mutex<Told>>);
 #[derive(Default)]
 struct Told {
     tokens: HashMap<TokenDigest, Vec<Rule>>,
+    /// Subject and client.
+    owners: HashMap<TokenDigest, (String, String)>,
     down: bool,
 }
 
@@ -70,6 +74,11 @@ impl Fake {
         self.rule(token.into(), place, Says::Denies(reason));
     }
 
+    /// What an introspection says of the token while it is active: its subject and its client.
+    pub fn belongs(&self, token: impl Into<Token>, subject: &str, client: &str) {
+        self.told().owners.insert(token.into().0, (subject.to_owned(), client.to_owned()));
+    }
+
     /// The token is not active any more.
     pub fn revoke(&self, token: impl Into<Token>) {
         self.told().tokens.remove(&token.into().0);
@@ -78,6 +87,32 @@ impl Fake {
     /// Whether there are no verdicts at all, as when no server can be reached.
     pub fn is_down(&self, down: bool) {
         self.told().down = down;
+    }
+
+    fn introspect(&self, token: Token) -> Result<Verdict, Error> {
+        let told = self.told();
+        if told.down {
+            return Err(Error::Unavailable("the fake is down".to_owned()));
+        }
+        if !told.tokens.contains_key(&token.0) {
+            return Ok(Verdict::Inactive);
+        }
+        let unsaid = || Error::Unavailable("the fake was not told whose token this is: Fake::belongs".to_owned());
+        let (Some(owner), Some(grant)) = (told.owners.get(&token.0), GrantId::new(1)) else { return Err(unsaid()) };
+        let (subject, client) = owner.clone();
+        let key = token.0.as_bytes().first_chunk().map_or([0; 16], |bytes| *bytes);
+        Ok(Verdict::Active(Box::new(Introspection {
+            revision: Revision { epoch: Epoch(1), sequence: Sequence(1) },
+            handle: TokenKey::from_bytes(key).handle(),
+            grant,
+            subject,
+            client,
+            times: TokenTimes { issued: Timestamp::ZERO, not_before: Timestamp::ZERO, expiry: Expiry::Never },
+            confirmation: None,
+            everywhere: ScopeMask::EMPTY,
+            audience: Vec::new(),
+            places: Vec::new(),
+        })))
     }
 
     fn decide(&self, token: Token, scope: &str, place: &str) -> Result<Decision, Error> {
@@ -107,5 +142,11 @@ impl Fake {
 impl Checks for Fake {
     fn check(&self, token: Token, scope: &str, place: &str) -> impl Future<Output = Result<Decision, Error>> + Send {
         ready(self.decide(token, scope, place))
+    }
+}
+
+impl Introspects for Fake {
+    fn introspect_at(&self, token: Token, _: &str) -> impl Future<Output = Result<Verdict, Error>> + Send {
+        ready(self.introspect(token))
     }
 }

@@ -19,7 +19,7 @@
 //! * By default a client sees its own changes: questions after a change demand its revision.
 //!
 //! Needs a tokio runtime with time and I/O. Nothing is kept, unless a [`near::NearCache`] is put in front, which answers
-//! from memory. With the feature `tower` there is a layer that protects routes.
+//! from memory. With the feature `tower` there is a layer that protects routes, with `axum` an argument of handlers that does.
 
 // Bytes from outside are read here: nothing may be able to panic on them.
 #![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::string_slice))]
@@ -57,7 +57,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 pub use answer::{ApiAnswer, Catalogue, Decision, Error, ErrorCode, Introspection, Numbers, Receipt, Token, Verdict};
-pub use checks::Checks;
+pub use checks::{Checks, Introspects};
 pub use fake::Fake;
 pub use near::{NearCache, NearOptions};
 pub use options::{Options, OwnChanges};

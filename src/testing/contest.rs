@@ -99,7 +99,14 @@ impl Contest {
         let (place, pairs) = facts();
         let near = Standalone::new(8 * tokens, &SCOPES);
         let map = DashMap::new();
-        for digest in &digests {
+        // Entries lie in memory in the order in which they came, and that is not the order in which they are asked about.
+        let mut filled = digests.clone();
+        filled.sort_by_key(|digest| {
+            let mut bytes = *digest.as_bytes();
+            bytes.reverse();
+            bytes
+        });
+        for digest in &filled {
             near.keep((*digest).into(), PLACE, place, &pairs);
             let entry = Entry {
                 expiry: Expiry::At(Timestamp::from_raw(4_000_000_000)),

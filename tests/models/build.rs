@@ -156,16 +156,22 @@ fn main() {
     let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").expect("set by cargo"));
     let write = |name: &str, text: String| std::fs::write(out.join(name), text).expect("written");
     write("real.rs", adapt(&text));
-    let mut list = String::from("protocol!(real, \"real.rs\");\n");
+    let mut names = vec!["real"];
     let mut table = String::from("&[\n");
     for (name, changes) in MUTANTS {
         let wrong =
             changes.iter().fold(text.clone(), |text, (old, new)| replace("src/index/tokens.rs", &text, old, new));
         write(&format!("{name}.rs"), adapt(&wrong));
-        list += &format!("protocol!({name}, \"{name}.rs\");\n");
+        names.push(name);
         table += &format!("    (\"{name}\", {name}::SCRIPTS),\n");
     }
-    write("list.rs", list);
+    write("list_every.rs", list("protocol", "", &names, ""));
+    write("list_random.rs", list("protocol", "", &names, ", \"random/mixed.rs\""));
     write("mutants.rs", table + "]");
     near::write(&out);
+}
+
+/// Each of these texts as a module, by the macro of this name, with more files beside it or none.
+fn list(macro_name: &str, prefix: &str, names: &[&str], more: &str) -> String {
+    names.iter().map(|name| format!("{macro_name}!({name}, \"{prefix}{name}.rs\"{more});\n")).collect()
 }

@@ -8,7 +8,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! It answers, without ever calling the route:
+//! With the feature `axum` the same is an argument of handlers, `Admitted`, which also says where, and can say whose token it
+//! is. Both answer, without ever calling the route:
 //!
 //! | what | status | `WWW-Authenticate` (RFC 6750, section 3) |
 //! | --- | --- | --- |
@@ -20,10 +21,15 @@
 //! | a path of another form | 404 | none |
 //!
 //! The token is taken from the `Authorization` header alone, hashed, and forgotten; a route finds the hash as
-//! [`Bearer`] among the request's extensions. The pattern is compared with the path as the layer sees it.
+//! [`Bearer`] among the request's extensions, a handler in its `Admitted`. The pattern is compared with the path as the layer sees it.
 
+// The same as an argument of axum's handlers.
+#[cfg(feature = "axum")]
+mod extract;
 // Places in paths.
 mod path;
+// Who is let in, and what everybody else is told.
+mod refusal;
 
 #[cfg(test)]
 mod tests;
@@ -33,20 +39,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::{AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Request, Response, Uri};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::Checks;
-use super::answer::{Decision, Error, Token};
-use crate::domain::scope::check_scope_name;
+use super::answer::Token;
+use crate::domain::scope::is_scope_name;
 use path::Pattern;
+use refusal::{asked, decided};
 
+#[cfg(feature = "axum")]
+pub use extract::{Admitted, Gate, Needs, Refused};
 pub use path::PatternError;
-
-/// The longest `Authorization` header that is looked at, in bytes.
-const AUTHORIZATION_BYTES_MAX: usize = 8 * 1024;
 
 /// The token a request was let in with: its hash, for further questions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,7 +84,7 @@ impl<C: Checks> RequireScope<C> {
     /// # Errors
     /// The pattern names no workspace, or the scope cannot be a scope's name.
     pub fn new(checks: C, scope: &str, pattern: &str) -> Result<Self, PatternError> {
-        let parsed = Pattern::parse(pattern)?;
+        let parsed = Pattern::parse(Box::<str>::from(pattern))?;
         Self::at(checks, scope, move |uri, _| parsed.place(uri.path()))
     }
 
@@ -92,7 +97,7 @@ impl<C: Checks> RequireScope<C> {
         scope: &str,
         place_of: impl Fn(&Uri, &HeaderMap) -> Option<String> + Send + Sync + 'static,
     ) -> Result<Self, PatternError> {
-        if check_scope_name(scope).is_err() {
+        if !is_scope_name(scope) {
             return Err(PatternError { pattern: scope.to_owned(), what: "is not the name of a scope" });
         }
         let need = Need { scope: scope.into(), place_of: Box::new(place_of) };
@@ -113,75 +118,6 @@ impl<S, C: Clone> Layer<S> for RequireScope<C> {
 pub struct Guarded<S, C: Clone> {
     inner: S,
     layer: RequireScope<C>,
-}
-
-/// Why a request is not let in.
-enum Refusal {
-    NoToken,
-    BadRequest,
-    NoPlace,
-    Inactive,
-    Denied(&'static str),
-    NoVerdict,
-}
-
-impl Refusal {
-    fn response<R: Default>(&self, scope: &str) -> Response<R> {
-        let (status, challenge) = match self {
-            Self::NoToken => (StatusCode::UNAUTHORIZED, Some("Bearer".to_owned())),
-            Self::BadRequest => (StatusCode::BAD_REQUEST, Some(r#"Bearer error="invalid_request""#.to_owned())),
-            Self::NoPlace => (StatusCode::NOT_FOUND, None),
-            Self::Inactive => (
-                StatusCode::UNAUTHORIZED,
-                Some(r#"Bearer error="invalid_token", error_description="the token is not active""#.to_owned()),
-            ),
-            Self::Denied(why) => {
-                let challenge =
-                    format!(r#"Bearer error="insufficient_scope", scope="{scope}", error_description="{why}""#);
-                (StatusCode::FORBIDDEN, Some(challenge))
-            }
-            Self::NoVerdict => (StatusCode::SERVICE_UNAVAILABLE, None),
-        };
-        let mut response = Response::new(R::default());
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        // Scopes and explanations are visible ASCII without quotation marks.
-        if let Some(challenge) = challenge.and_then(|text| HeaderValue::from_str(&text).ok()) {
-            headers.insert(WWW_AUTHENTICATE, challenge);
-        }
-        if matches!(self, Self::NoVerdict) {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        response
-    }
-}
-
-/// The token of a request, hashed.
-fn bearer(headers: &HeaderMap) -> Result<Token, Refusal> {
-    let mut given = headers.get_all(AUTHORIZATION).iter();
-    let Some(value) = given.next() else { return Err(Refusal::NoToken) };
-    if given.next().is_some() || value.len() > AUTHORIZATION_BYTES_MAX {
-        return Err(Refusal::BadRequest);
-    }
-    let (scheme, token) = value.as_bytes().split_at_checked(6).unwrap_or((value.as_bytes(), b""));
-    if !scheme.eq_ignore_ascii_case(b"bearer") {
-        // Another scheme is none of ours.
-        return Err(Refusal::NoToken);
-    }
-    match token.strip_prefix(b" ").map(|token| token.trim_ascii()) {
-        Some(token) if !token.is_empty() && !token.contains(&b' ') => Ok(Token::from(token)),
-        _ => Err(Refusal::BadRequest),
-    }
-}
-
-fn admitted(decided: Result<Decision, Error>) -> Result<(), Refusal> {
-    match decided {
-        Ok(Decision::Allowed) => Ok(()),
-        Ok(Decision::Denied(denial)) => Err(Refusal::Denied(denial.explanation())),
-        Ok(Decision::Inactive) => Err(Refusal::Inactive),
-        Err(_) => Err(Refusal::NoVerdict),
-    }
 }
 
 /// What a guarded service gives back.
@@ -209,17 +145,13 @@ where
         let unready = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, unready);
         let RequireScope { checks, need } = self.layer.clone();
-        let asked = bearer(request.headers()).and_then(|token| {
-            let place = (need.place_of)(request.uri(), request.headers()).ok_or(Refusal::NoPlace)?;
-            Ok((token, place))
-        });
+        let asked = asked(request.headers(), || (need.place_of)(request.uri(), request.headers()));
         Box::pin(async move {
             let admitted = match asked {
                 Err(refusal) => Err(refusal),
                 Ok((token, place)) => {
-                    let decided = checks.check(token, &need.scope, &place).await;
                     request.extensions_mut().insert(Bearer(token));
-                    admitted(decided)
+                    decided(checks.check(token, &need.scope, &place).await)
                 }
             };
             match admitted {

@@ -12,38 +12,57 @@ pub struct PatternError {
     pub what: &'static str,
 }
 
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum Part {
-    /// These very bytes.
-    Text(Box<str>),
-    Workspace,
-    Project,
-    /// Whatever.
-    Any,
+/// A pattern that paths are read by, in its written form. What follows after its last part may be anything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Pattern<T>(T);
+
+/// What is wrong with a pattern. A constant one is looked at while compiling.
+pub(super) const fn fault(pattern: &str) -> Option<&'static str> {
+    let mut rest = pattern.as_bytes();
+    if !matches!(rest, [b'/', ..]) {
+        return Some("does not begin with a slash");
+    }
+    let (mut workspaces, mut projects) = (0, 0);
+    while let [first, after @ ..] = rest {
+        if *first == b'/' {
+            workspaces += if begins_with(after, b"{workspace}") { 1 } else { 0 };
+            projects += if begins_with(after, b"{project}") { 1 } else { 0 };
+        }
+        rest = after;
+    }
+    match (workspaces, projects) {
+        (1, 0 | 1) => None,
+        (1, _) => Some("names the project more than once"),
+        _ => Some("does not name the {workspace} exactly once"),
+    }
 }
 
-/// A pattern that paths are read by. What follows after its last part may be anything.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Pattern(Box<[Part]>);
+/// Whether `segment` is the whole first segment.
+const fn begins_with(mut path: &[u8], mut segment: &[u8]) -> bool {
+    loop {
+        match (path, segment) {
+            ([] | [b'/', ..], []) => return true,
+            ([a, path_after @ ..], [b, segment_after @ ..]) if *a == *b => {
+                (path, segment) = (path_after, segment_after)
+            }
+            _ => return false,
+        }
+    }
+}
 
-impl Pattern {
-    pub(super) fn parse(pattern: &str) -> Result<Self, PatternError> {
-        let wrong = |what| Err(PatternError { pattern: pattern.to_owned(), what });
-        let Some(rest) = pattern.strip_prefix('/') else { return wrong("does not begin with a slash") };
-        let parts: Box<[Part]> = rest
-            .split('/')
-            .map(|part| match part {
-                "{workspace}" => Part::Workspace,
-                "{project}" => Part::Project,
-                _ if part.starts_with('{') && part.ends_with('}') => Part::Any,
-                _ => Part::Text(part.into()),
-            })
-            .collect();
-        let count = |wanted: &Part| parts.iter().filter(|part| *part == wanted).count();
-        match (count(&Part::Workspace), count(&Part::Project)) {
-            (1, 0 | 1) => Ok(Self(parts)),
-            (1, _) => wrong("names the project more than once"),
-            _ => wrong("does not name the {workspace} exactly once"),
+#[cfg(feature = "axum")]
+impl Pattern<&'static str> {
+    /// A constant in which [`fault`] found nothing while it was compiled.
+    pub(super) const fn sound(pattern: &'static str) -> Self {
+        Self(pattern)
+    }
+}
+
+impl<T: AsRef<str>> Pattern<T> {
+    pub(super) fn parse(pattern: T) -> Result<Self, PatternError> {
+        match fault(pattern.as_ref()) {
+            None => Ok(Self(pattern)),
+            Some(what) => Err(PatternError { pattern: pattern.as_ref().to_owned(), what }),
         }
     }
 
@@ -51,14 +70,15 @@ impl Pattern {
     pub(super) fn place(&self, path: &str) -> Option<String> {
         let mut given = path.strip_prefix('/')?.split('/');
         let (mut workspace, mut project) = (None, None);
-        for part in &self.0 {
+        for part in self.0.as_ref().strip_prefix('/')?.split('/') {
             let text = given.next()?;
             match part {
-                Part::Text(wanted) if **wanted == *text => {}
-                Part::Text(_) => return None,
-                Part::Workspace => workspace = Some(decoded(text)?),
-                Part::Project => project = Some(decoded(text)?),
-                Part::Any => {}
+                "{workspace}" => workspace = Some(decoded(text)?),
+                "{project}" => project = Some(decoded(text)?),
+                // Whatever.
+                _ if part.starts_with('{') && part.ends_with('}') => {}
+                _ if part == text => {}
+                _ => return None,
             }
         }
         // An id with a slash in it would name another place than the route does.

@@ -1,16 +1,19 @@
-//! What the layer answers, over a fake.
+//! What layer and extractor answer, over a fake.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::task::{Context, Poll};
 
-use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, Request, Response};
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::FromRef;
+use http::header::{AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::path::Pattern;
-use super::{Bearer, RequireScope};
+use super::{Admitted, Bearer, Gate, Needs, Refused, RequireScope};
 use crate::client::{Fake, Token};
 use crate::domain::Denial;
 
@@ -40,21 +43,74 @@ fn fake() -> Fake {
     fake
 }
 
-/// Status, challenge and body of the answer to a request for `path` with these `Authorization` headers.
-async fn asked(fake: &Fake, path: &str, authorizations: &[&'static str]) -> (u16, String, String) {
-    let layer = RequireScope::new(fake.clone(), "tasks:read", "/workspaces/{workspace}/tasks").unwrap();
-    let mut request = Request::builder().uri(path).body(()).unwrap();
+struct ReadTasks;
+
+impl Needs for ReadTasks {
+    const SCOPE: &str = "tasks:read";
+    const PATH: &str = "/workspaces/{workspace}/tasks";
+}
+
+/// The same route as a handler.
+async fn route(may: Admitted<ReadTasks>) -> String {
+    format!("{}", may.token() == Token::from("ann's"))
+}
+
+/// What stands before a route.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Door {
+    Layer,
+    Extractor,
+}
+
+/// What a door answered: status, challenge, body.
+type Answer = (u16, String, String);
+
+fn answer(status: u16, headers: &HeaderMap, body: String) -> Answer {
+    let challenge = headers.get(WWW_AUTHENTICATE).map_or("", |value| value.to_str().unwrap()).to_owned();
+    assert_eq!(headers.contains_key(RETRY_AFTER), status == 503);
+    assert_eq!(headers.get(CACHE_CONTROL).is_some_and(|value| value == "no-store"), status >= 400);
+    (status, challenge, body)
+}
+
+/// The answer to a request for `path` with these `Authorization` headers.
+async fn asked(door: Door, fake: &Fake, path: &str, authorizations: &[&'static str]) -> Answer {
+    match door {
+        Door::Layer => {
+            let layer = RequireScope::new(fake.clone(), ReadTasks::SCOPE, ReadTasks::PATH).unwrap();
+            let response = layer.layer(Route).call(request(path, authorizations, ())).await.unwrap();
+            answer(response.status().as_u16(), response.headers(), response.body().clone())
+        }
+        // As a fallback, so that the extractor sees every path.
+        Door::Extractor => {
+            let router = Router::new().fallback(route).with_state(Gate::new(fake.clone()));
+            routed(router, path, authorizations).await
+        }
+    }
+}
+
+fn request<B>(path: &str, authorizations: &[&'static str], body: B) -> Request<B> {
+    let mut request = Request::builder().uri(path).body(body).unwrap();
     for value in authorizations {
         request.headers_mut().append(AUTHORIZATION, HeaderValue::from_static(value));
     }
-    let response = layer.layer(Route).call(request).await.unwrap();
-    let challenge = response.headers().get(WWW_AUTHENTICATE).map_or("", |value| value.to_str().unwrap()).to_owned();
-    assert_eq!(response.headers().contains_key(RETRY_AFTER), response.status() == 503);
-    (response.status().as_u16(), challenge, response.into_body())
+    request
+}
+
+/// What a router answers.
+async fn routed(mut router: Router, path: &str, authorizations: &[&'static str]) -> Answer {
+    let (head, body) = router.call(request(path, authorizations, Body::empty())).await.unwrap().into_parts();
+    let body = to_bytes(body, 1_024).await.unwrap().to_vec();
+    answer(head.status.as_u16(), &head.headers, String::from_utf8(body).unwrap())
 }
 
 #[tokio::test]
-async fn each_outcome_has_its_status_and_its_challenge() {
+async fn each_outcome_has_its_status_and_its_challenge_at_either_door() {
+    for door in [Door::Layer, Door::Extractor] {
+        each_outcome_at(door).await;
+    }
+}
+
+async fn each_outcome_at(door: Door) {
     let (fake, here) = (fake(), "/workspaces/1579/tasks");
     for (path, authorizations, status, challenge) in [
         (here, &["Bearer ann's"][..], 200, ""),
@@ -75,12 +131,83 @@ async fn each_outcome_has_its_status_and_its_challenge() {
         ("/elsewhere/1579/tasks", &["Bearer ann's"], 404, ""),
         ("/workspaces/15%2F79/tasks", &["Bearer ann's"], 404, ""),
     ] {
-        let answer = asked(&fake, path, authorizations).await;
-        assert_eq!((answer.0, answer.1.as_str()), (status, challenge), "{path} {authorizations:?}");
-        assert_eq!(answer.2, if status == 200 { "true" } else { "" }, "{path}: the route is called, or not");
+        let answer = asked(door, &fake, path, authorizations).await;
+        assert_eq!((answer.0, answer.1.as_str()), (status, challenge), "{door:?}: {path} {authorizations:?}");
+        assert_eq!(answer.2, if status == 200 { "true" } else { "" }, "{door:?}: {path}: the route is called, or not");
     }
     fake.is_down(true);
-    assert_eq!(asked(&fake, here, &["Bearer ann's"]).await, (503, String::new(), String::new()));
+    assert_eq!(asked(door, &fake, here, &["Bearer ann's"]).await, (503, String::new(), String::new()), "{door:?}");
+}
+
+struct WriteTasks;
+
+impl Needs for WriteTasks {
+    const SCOPE: &str = "tasks:write";
+    const PATH: &str = "/workspaces/{workspace}/projects/{project}/tasks/{task}";
+}
+
+/// A state of which the gate is a part.
+#[derive(Clone)]
+struct State {
+    gate: Gate,
+    fake: Fake,
+}
+
+impl FromRef<State> for Gate {
+    fn from_ref(state: &State) -> Self {
+        state.gate.clone()
+    }
+}
+
+#[tokio::test]
+async fn a_handler_learns_where_and_whose_and_nothing_from_a_token_that_ended_meanwhile() {
+    async fn where_and_whose(may: Admitted<WriteTasks>) -> Result<String, Refused> {
+        let who = may.who().await?;
+        let at = format!("{} = {} + {:?}", may.place(), may.workspace(), may.project());
+        Ok(format!("{at}: {} through {}", who.subject, who.client))
+    }
+    /// The token ends, or everything does, after the request was let in.
+    async fn too_late(
+        may: Admitted<WriteTasks>,
+        axum::extract::State(state): axum::extract::State<State>,
+        uri: http::Uri,
+    ) -> Result<String, Refused> {
+        match uri.query() {
+            Some("down") => state.fake.is_down(true),
+            _ => state.fake.revoke("ann's"),
+        }
+        may.who().await.map(|who| who.subject)
+    }
+    let fake = Fake::new();
+    fake.allow("ann's", "tasks:write", "1579");
+    fake.belongs("ann's", "ann", "time-tracker");
+    let state = State { gate: Gate::new(fake.clone()), fake: fake.clone() };
+    let router = Router::new()
+        .route(WriteTasks::PATH, axum::routing::get(where_and_whose))
+        .route("/workspaces/{workspace}/projects/{project}/tasks/{task}/late", axum::routing::get(too_late));
+    let router = Router::new().nest("/v1", router).with_state(state);
+
+    let task = "/v1/workspaces/1579/projects/4021/tasks/7";
+    let answer = routed(router.clone(), task, &["Bearer ann's"]).await;
+    let known = r#"1579/4021 = 1579 + Some("4021"): ann through time-tracker"#;
+    assert_eq!(answer, (200, String::new(), known.to_owned()));
+    let elsewhere = routed(router.clone(), "/v1/workspaces/1601/projects/4021/tasks/7", &["Bearer ann's"]).await;
+    assert_eq!((elsewhere.0, elsewhere.1.contains(r#"scope="tasks:write""#)), (403, true), "{elsewhere:?}");
+
+    let nobody = routed(router.clone(), &format!("{task}/late?down"), &["Bearer ann's"]).await;
+    assert_eq!(nobody, (503, String::new(), String::new()));
+    fake.is_down(false);
+    let ended = routed(router, &format!("{task}/late"), &["Bearer ann's"]).await;
+    assert_eq!((ended.0, ended.1.contains("invalid_token"), ended.2.as_str()), (401, true, ""));
+}
+
+#[tokio::test]
+async fn a_fake_that_was_not_told_whose_a_token_is_gives_no_verdict() {
+    async fn whose(may: Admitted<ReadTasks>) -> Result<String, Refused> {
+        may.who().await.map(|who| who.subject)
+    }
+    let router = Router::new().fallback(whose).with_state(Gate::new(fake()));
+    assert_eq!(routed(router, "/workspaces/1579/tasks", &["Bearer ann's"]).await.0, 503);
 }
 
 #[test]

@@ -32,6 +32,8 @@ mod counters;
 mod flights;
 // What a feed's messages mean.
 mod follow;
+// What lies in an entry itself.
+mod inline;
 // How long things may be believed.
 mod lease;
 // What is held, and when it counts.
@@ -225,6 +227,11 @@ impl NearCache {
     /// The answer, if memory has it and may give it now; the server is not asked. `None` says nothing about the token.
     pub fn held(&self, token: impl Into<Token>, scope: &str, place: &str) -> Option<Decision> {
         self.look(&token.into(), scope, place)
+    }
+
+    /// The client it follows with: for everything that memory does not keep.
+    pub fn client(&self) -> &Client {
+        &self.0.client
     }
 
     /// How it is doing.

@@ -39,7 +39,7 @@ impl Standalone {
             not_before: Timestamp::ZERO,
             expiry: Expiry::At(Timestamp::from_raw(1_900_000_000)),
             place: facts,
-            pairs: pairs.into(),
+            pairs: pairs.iter().copied().collect(),
         };
         self.0.keep(self.0.ticket(), &token.0, place, &facts, Moment::now());
     }

@@ -21,7 +21,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::{ArcSwapOption, Guard};
 
 use super::clock::Moment;
-use crate::domain::access::{PairFacts, PlaceFacts};
+use super::inline::{Pairs, PlaceText};
+use crate::domain::access::PlaceFacts;
 use crate::domain::{Expiry, ScopePosition, Timestamp, TokenDigest};
 use crate::wire::facts::{self, TAGS};
 
@@ -45,7 +46,7 @@ pub(in crate::client) struct Facts {
     pub(super) expiry: Expiry,
     pub(super) place: PlaceFacts,
     /// What covers the place, cut to what the token was narrowed to.
-    pub(super) pairs: Box<[PairFacts]>,
+    pub(super) pairs: Pairs,
 }
 
 impl From<&facts::Facts<'_>> for Facts {
@@ -80,7 +81,7 @@ impl Facts {
 /// Facts that are held.
 pub(super) struct Entry {
     pub(super) digest: TokenDigest,
-    pub(super) place: Box<str>,
+    pub(super) place: PlaceText,
     /// The generation in which they were *asked for*.
     pub(super) generation: u64,
     /// When they came.
@@ -111,19 +112,28 @@ pub(super) struct Spot {
 }
 
 /// Multiplies and folds eight bytes at a time: fast, and good enough where nobody gains by a collision.
+///
+/// The last eight may have been among those before: putting what is left into a word of its own, byte by byte, would make the
+/// processor wait until all of them are stored.
 #[inline]
 pub(super) fn mixed(bytes: &[u8], seed: u64) -> u64 {
     let mut hash = seed ^ bytes.len() as u64;
-    let mut chunks = bytes.chunks_exact(8);
-    for chunk in &mut chunks {
-        let word = u64::from_le_bytes(chunk.try_into().unwrap_or_default());
-        hash = folded(hash ^ word);
+    let Some(last) = bytes.last_chunk() else { return folded(hash ^ short(bytes)) };
+    let mut rest = bytes;
+    while let Some((chunk, after)) = rest.split_first_chunk().filter(|(_, after)| !after.is_empty()) {
+        hash = folded(hash ^ u64::from_le_bytes(*chunk));
+        rest = after;
     }
-    let mut last = [0; 8];
-    for (to, from) in last.iter_mut().zip(chunks.remainder()) {
-        *to = *from;
+    folded(hash ^ u64::from_le_bytes(*last))
+}
+
+/// Up to seven bytes as a word.
+#[inline]
+fn short(bytes: &[u8]) -> u64 {
+    match (bytes.first_chunk(), bytes.last_chunk()) {
+        (Some(first), Some(last)) => u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32,
+        _ => bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
     }
-    folded(hash ^ u64::from_le_bytes(last))
 }
 
 #[inline]
@@ -173,7 +183,7 @@ impl Table {
                 continue;
             }
             let held = slot.load();
-            if held.as_ref().is_some_and(|entry| entry.digest == *digest && *entry.place == *place) {
+            if held.as_ref().is_some_and(|entry| entry.digest == *digest && entry.place == *place) {
                 return Some(held);
             }
         }

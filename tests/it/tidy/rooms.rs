@@ -66,8 +66,9 @@ const AGAINST_THE_ORDER: [(&str, &str, &str); 2] = [
 ];
 
 /// Crates of others that not every room may name, with the rooms that do.
-const CRATES: [(&str, &[&str]); 35] = [
+const CRATES: [(&str, &[&str]); 36] = [
     ("arc_swap", &["client", "daemon", "server", "testing"]),
+    ("axum_core", &["client"]),
     ("clap", &["cli", "demo", "dev"]),
     ("clap_complete", &["cli"]),
     ("crc32fast", &["domain"]),

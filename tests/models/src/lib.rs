@@ -61,5 +61,33 @@ pub mod domain {
 /// A script by its name.
 type Script = (&'static str, fn());
 
+/// One text of the token table as a module, over the atomics beside it, with the scripts over it and, if it is named, one more
+/// file of `src`.
+macro_rules! protocol {
+    ($name:ident, $file:literal $(, $more:literal)?) => {
+        #[allow(dead_code, unused, clippy::all, reason = "the house's own lints look at the original")]
+        mod $name {
+            include!(concat!(env!("OUT_DIR"), "/", $file));
+            include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/scripts.rs"));
+            $(include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/", $more));)?
+        }
+    };
+}
+
+/// The same of the near-cache.
+macro_rules! near {
+    ($name:ident, $file:literal $(, $more:literal)?) => {
+        #[allow(dead_code, unused, clippy::all, reason = "the house's own lints look at the original")]
+        mod $name {
+            use super::super::{arc_swap, sync};
+            include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/near/around.rs"));
+            include!(concat!(env!("OUT_DIR"), "/", $file));
+            include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/near/scripts.rs"));
+            $(include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/", $more));)?
+        }
+    };
+}
+
+// After the macros they use.
 mod every;
 mod random;

@@ -9,6 +9,7 @@ use crate::client::near::belief::Belief;
 use crate::client::near::clock::Moment;
 use crate::client::near::flights::Flights;
 use crate::client::near::follow::Follower;
+use crate::client::near::inline::Pairs;
 use crate::client::near::lease::Lease;
 use crate::client::near::memory::{Memory, Question};
 use crate::client::near::scopes::{Resolved, Scopes};
@@ -43,7 +44,7 @@ fn facts(sequence: u64) -> Facts {
         not_before: Timestamp::ZERO,
         expiry: Expiry::Never,
         place: PlaceFacts { workspace: member, project: None, policy: PolicyFacts::NEW, client: ClientKind::App },
-        pairs: [PairFacts { covers: Covers::Workspace, since: Sequence(2), scopes }].into(),
+        pairs: [PairFacts { covers: Covers::Workspace, since: Sequence(2), scopes }].into_iter().collect(),
     }
 }
 
@@ -208,7 +209,7 @@ fn a_full_set_drives_out_what_was_not_used() {
     }
     assert_eq!((memory.held(), memory.capacity()), (8, 8));
     // An answer that comes late does not take the place of a newer one.
-    memory.keep(memory.ticket(), &digest(20), "A", &Facts { pairs: [].into(), ..facts(39) }, START);
+    memory.keep(memory.ticket(), &digest(20), "A", &Facts { pairs: [].into_iter().collect(), ..facts(39) }, START);
     assert_eq!(look(&memory, 20, "read", START), Some(Decision::Allowed));
 }
 
@@ -377,4 +378,36 @@ async fn many_who_want_to_know_the_same_ask_once_and_nobody_waits_for_who_has_le
     assert_eq!(asked.load(Ordering::Relaxed), 2, "the last two have not been polled yet");
     let failed = flights.board(&digest(2), "A", || async { Err(Error::Timeout) });
     assert_eq!(failed.landed().await, Err(Error::Timeout));
+}
+
+#[test]
+fn places_and_pairs_are_what_they_were_however_many_and_long() {
+    let place = |length: usize| "p".repeat(length);
+    for length in [1, 7, 8, 22, 23, 24, 100] {
+        let memory = memory();
+        memory.keep(memory.ticket(), &digest(1), &place(length), &facts(40), second(1));
+        let look = |place: &str| {
+            let question = Question { digest: &digest(1), scope: "read", place, floor: None };
+            memory.look(&question, second(1))
+        };
+        assert_eq!(look(&place(length)), Some(Decision::Allowed), "{length} bytes");
+        for other in [place(length - 1), place(length + 1), format!("{}q", place(length - 1))] {
+            assert_eq!(look(&other), None, "{length} bytes, and {other:?}");
+        }
+    }
+    for count in 0..6 {
+        let pair = |at: u8| {
+            let mut scopes = ScopeMask::EMPTY;
+            scopes.insert(ScopePosition::new(at));
+            PairFacts { covers: Covers::Workspace, since: Sequence(2), scopes }
+        };
+        let all: Vec<PairFacts> = (0..count).map(pair).collect();
+        let pairs: Pairs = all.iter().copied().collect();
+        assert_eq!(*pairs, *all);
+        let facts = Facts { pairs, ..facts(40) };
+        for position in 0..6 {
+            let may = facts.decide(ScopePosition::new(position)).is_ok();
+            assert_eq!(may, position < count, "{count} pairs, scope {position}");
+        }
+    }
 }

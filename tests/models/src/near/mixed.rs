@@ -30,7 +30,7 @@ impl Server {
         // Each token has tags of its own, two of which share their slots with another's.
         facts.tags = std::array::from_fn(|tag| (token * 3 + tag) as u64);
         if self.truth[token].last() == Some(&false) {
-            facts.pairs = [].into();
+            facts.pairs = [].into_iter().collect();
         }
         facts
     }

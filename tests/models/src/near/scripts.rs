@@ -57,7 +57,7 @@ fn facts(sequence: u64) -> Facts {
         not_before: Timestamp::ZERO,
         expiry: Expiry::Never,
         place: PlaceFacts { workspace: member, project: None, policy: PolicyFacts::NEW, client: ClientKind::App },
-        pairs: [PairFacts { covers: Covers::Workspace, since: Sequence(2), scopes }].into(),
+        pairs: [PairFacts { covers: Covers::Workspace, since: Sequence(2), scopes }].into_iter().collect(),
     }
 }
 

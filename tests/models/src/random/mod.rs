@@ -12,28 +12,16 @@ pub mod zeroed;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-/// One text of the protocol as a module, with the scripts over it.
-macro_rules! protocol {
-    ($name:ident, $file:literal) => {
-        #[allow(dead_code, unused, clippy::all, reason = "the house's own lints look at the original")]
-        mod $name {
-            include!(concat!(env!("OUT_DIR"), "/", $file));
-            include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/scripts.rs"));
-            include!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/random/mixed.rs"));
-        }
-    };
-}
-
 macro_rules! mutant {
     ($name:ident) => {
         (stringify!($name), $name::SCRIPTS, $name::mixed)
     };
 }
 
-// The near-cache's; after the macros it uses.
+// The near-cache's; after the macro it uses.
 mod near;
 
-include!(concat!(env!("OUT_DIR"), "/list.rs"));
+include!(concat!(env!("OUT_DIR"), "/list_random.rs"));
 
 /// Its name, its short scripts, its long one.
 type Mutant = (&'static str, &'static [crate::Script], fn());
@@ -72,32 +60,42 @@ fn try_some(script: fn(), seed: u64, schedules: usize) {
     shuttle::Runner::new(shuttle::scheduler::RandomScheduler::new_from_seed(seed, half), config).run(run);
 }
 
-#[test]
-fn random_schedules_show_readers_what_is_there() {
+/// Runs many schedules, half of them of the long script.
+fn show(scripts: &[crate::Script], mixed: fn()) {
     let (seed, schedules) = (number("TOKENSCOPE_SEED", 1), number("TOKENSCOPE_SCHEDULES", 100_000) as usize);
     let begun = Instant::now();
-    let short = schedules / 2 / real::SCRIPTS.len();
-    for (_, script) in real::SCRIPTS {
+    let short = schedules / 2 / scripts.len();
+    for (_, script) in scripts {
         try_some(*script, seed, short);
     }
-    try_some(real::mixed, seed, schedules / 2);
+    try_some(mixed, seed, schedules / 2);
     println!("seed {seed}: {} of the long script, {short} of each short one: {:?}", schedules / 2, begun.elapsed());
 }
 
-#[test]
-fn random_schedules_find_each_mutant() {
+/// Fails unless some script fails over each mutant.
+fn find_each(mutants: &[Mutant]) {
     let seed = number("TOKENSCOPE_SEED", 1);
     let mut missed = Vec::new();
-    for (name, scripts, mixed) in MUTANTS {
+    for (name, scripts, mixed) in mutants {
         let begun = Instant::now();
-        let all = scripts.iter().copied().chain([("the long script", mixed)]);
+        let all = scripts.iter().copied().chain([("the long script", *mixed)]);
         let found = all
             .into_iter()
             .find(|(_, script)| catch_unwind(AssertUnwindSafe(|| try_some(*script, seed, 4_000))).is_err());
         match found {
             Some((script, _)) => println!("{name}: found in \"{script}\", {:?}", begun.elapsed()),
-            None => missed.push(name),
+            None => missed.push(*name),
         }
     }
     assert!(missed.is_empty(), "not found: {missed:?}");
+}
+
+#[test]
+fn random_schedules_show_readers_what_is_there() {
+    show(real::SCRIPTS, real::mixed);
+}
+
+#[test]
+fn random_schedules_find_each_mutant() {
+    find_each(&MUTANTS);
 }
