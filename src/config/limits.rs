@@ -243,6 +243,9 @@ limits! {
         "Changes that wait for the one writer. Beyond it the answer is busy, at once.";
     batch_changes: Count = 1_024, 1 => 65_536,
         "Changes that are made durable together. Larger batches are faster and hold up the first change longer.";
+    time_noted_every: Time = 60 * SECOND, 100 => HOUR,
+        "How often the time is written down, changes or not. After a kill together with a wall clock that is set back, only what \
+         expired in the last of these can be active again until the clock has caught up.";
     journal_cache_bytes: Bytes = 32 * MIB, 4 * MIB => 1_024 * MIB,
         "Memory for the journal's pages. It is only appended to while serving, so a little is enough.";
     disk_reserve_bytes: Bytes = 64 * MIB, 8 * MIB => 1_024 * 1_024 * MIB,
