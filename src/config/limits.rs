@@ -205,8 +205,16 @@ limits! {
         "Questions a caller should have unanswered on one stream; told to it when it connects.";
     changes_in_flight_per_stream: Count = 64, 1 => 4_096,
         "Changes and reports unanswered on one stream. One more is busy.";
+    changes_in_flight_per_caller: Count = 1_024, 1 => 1_000_000,
+        "Changes and reports unanswered of one caller at one door, over all its connections. One more is busy; what takes rights \
+         away has a quarter more. A quarter of what may wait for the writer, so that one caller does not fill that.";
+    waiting_bytes_per_caller: Bytes = 4 * MIB, 64 * KIB => 1_024 * MIB,
+        "Bytes of one caller's requests that may wait for their turn on one thread of the QUIC door, over all its connections; \
+         of more, the newest questions are answered overloaded. Every caller that waits has the same share.";
     followers: Count = 1_024, 1 => 65_536,
         "Streams on which a near-cache follows the list. Each keeps a fenced change waiting until it has answered.";
+    followers_per_caller: Count = 256, 1 => 65_536,
+        "Followers of one caller, one for each of its processes. One caller must not take the places of the others.";
     follower_lease: Time = 2 * SECOND, 200 => 60 * SECOND,
         "How long a near-cache may answer from memory unheard of, and so the longest a fenced change takes. After lowering it, \
          wait for the old one once.";
@@ -215,6 +223,9 @@ limits! {
          three followers, up to 250 ms. Changes that come singly go out at once.";
     https_connections: Count = 1_024, 1 => 1_000_000,
         "HTTPS connections at once. One more is closed unanswered.";
+    https_connections_per_address: Count = 512, 1 => 1_000_000,
+        "HTTPS connections from one IP address at once. Half of all, so that one address does not take all places; a proxy that \
+         everybody comes through may need more.";
     https_handshake_deadline: Time = 3 * SECOND, 100 => 60 * SECOND,
         "From the accepted connection to the end of the TLS handshake. Honest ones take milliseconds.";
     https_first_request_deadline: Time = 5 * SECOND, 100 => 60 * SECOND,
