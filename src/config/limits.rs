@@ -167,8 +167,9 @@ limits! {
         "QUIC connections of one caller at once. One broken caller must not take the places of the others.";
     quic_connections_per_address: Count = 64, 1 => 1_000_000,
         "QUIC connections from one IP address at once. API servers behind one translated address still fit.";
-    quic_retry_handshakes: Count = 128, 1 => 65_536,
-        "Handshakes at once from which on new peers must first prove their address (Retry). Spoofed floods end here.";
+    quic_retry_handshakes: Count = 128, 0 => 65_536,
+        "Handshakes at once from which on new peers must first prove their address (Retry); 0: always, for one more round trip. \
+         Spoofed floods end here.";
     quic_incoming: Count = 1_024, 1 => 65_536,
         "Handshakes that wait to be looked at, for one thread. More are dropped without an answer.";
     quic_incoming_bytes: Bytes = 16 * KIB, 4 * KIB => MIB,
@@ -261,6 +262,31 @@ limits! {
         "Memory for the journal's pages. It is only appended to while serving, so a little is enough.";
     disk_reserve_bytes: Bytes = 64 * MIB, 8 * MIB => 1_024 * 1_024 * MIB,
         "Free space of the data directory below which only changes that take rights away are made; below a quarter, none.";
+}
+
+/// What a QUIC connection takes beside its windows and streams, and one over HTTPS beside its buffers, in bytes.
+const CONNECTION_BYTES: u64 = 128 * KIB;
+/// What a stream of the QUIC door takes while it is answered, in bytes: an API request being read, and answers that gather.
+const STREAM_BYTES: u64 = 192 * KIB;
+/// What an HTTP/2 connection may be sent unread, and what waits for a reader on each of its streams, in bytes.
+const HTTP2_BYTES: (u64, u64) = (MIB, 64 * KIB);
+
+impl Limits {
+    /// The most memory that peers can make the server hold beside its data, in bytes: every connection of both doors there, and
+    /// each with everything full. Beside it stand what changes need that wait for the writer, and answers to reports (4 MiB
+    /// each at most), for which it takes a caller with the right to change or to look behind the answers.
+    pub fn peers_memory_bytes_max(&self) -> u64 {
+        let quic = CONNECTION_BYTES
+            + Field::value(self.quic_receive_window_bytes)
+            + Field::value(self.quic_send_window_bytes)
+            + Field::value(self.quic_streams) * (STREAM_BYTES + 2 * Field::value(self.quic_stream_buffer_bytes));
+        let https = CONNECTION_BYTES
+            + HTTP2_BYTES.0
+            + Field::value(self.https_streams) * (HTTP2_BYTES.1 + Field::value(self.https_head_bytes));
+        let waiting = Field::value(self.quic_incoming_bytes_total).saturating_mul(Field::value(self.quic_threads));
+        let all = |each: u64, connections: u32| each.saturating_mul(Field::value(connections));
+        all(quic, self.quic_connections).saturating_add(all(https, self.https_connections)).saturating_add(waiting)
+    }
 }
 
 impl<'de> serde::Deserialize<'de> for Limits {

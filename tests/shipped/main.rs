@@ -24,6 +24,7 @@ mod neighbours;
 mod overload;
 mod rotate;
 mod service;
+mod siege;
 mod signals;
 mod verbs;
 mod watching;

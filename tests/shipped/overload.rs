@@ -83,9 +83,7 @@ async fn count(mut receive: RecvStream, flood: Arc<Flood>, over: Arc<AtomicBool>
             at += length;
             let counter = match decode::answer(&raw).unwrap() {
                 Answer::Hello(_) => continue,
-                Answer::Checked { outcome: Outcome::Inactive, .. } => {
-                    &flood.inactive
-                }
+                Answer::Checked { outcome: Outcome::Inactive, .. } => &flood.inactive,
                 Answer::Error { code: ErrorCode::Overloaded, .. } => &flood.overloaded,
                 other => {
                     eprintln!("a flood was answered {other:?}");
