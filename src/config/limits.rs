@@ -167,8 +167,9 @@ limits! {
         "QUIC connections of one caller at once. One broken caller must not take the places of the others.";
     quic_connections_per_address: Count = 64, 1 => 1_000_000,
         "QUIC connections from one IP address at once. API servers behind one translated address still fit.";
-    quic_retry_handshakes: Count = 128, 1 => 65_536,
-        "Handshakes at once from which on new peers must first prove their address (Retry). Spoofed floods end here.";
+    quic_retry_handshakes: Count = 128, 0 => 65_536,
+        "Handshakes at once from which on new peers must first prove their address (Retry); 0: always, for one more round trip. \
+         Spoofed floods end here.";
     quic_incoming: Count = 1_024, 1 => 65_536,
         "Handshakes that wait to be looked at, for one thread. More are dropped without an answer.";
     quic_incoming_bytes: Bytes = 16 * KIB, 4 * KIB => MIB,
@@ -205,8 +206,16 @@ limits! {
         "Questions a caller should have unanswered on one stream; told to it when it connects.";
     changes_in_flight_per_stream: Count = 64, 1 => 4_096,
         "Changes and reports unanswered on one stream. One more is busy.";
+    changes_in_flight_per_caller: Count = 1_024, 1 => 1_000_000,
+        "Changes and reports unanswered of one caller at one door, over all its connections. One more is busy; what takes rights \
+         away has a quarter more. A quarter of what may wait for the writer, so that one caller does not fill that.";
+    waiting_bytes_per_caller: Bytes = 4 * MIB, 64 * KIB => 1_024 * MIB,
+        "Bytes of one caller's requests that may wait for their turn on one thread of the QUIC door, over all its connections; \
+         of more, the newest questions are answered overloaded. Every caller that waits has the same share.";
     followers: Count = 1_024, 1 => 65_536,
         "Streams on which a near-cache follows the list. Each keeps a fenced change waiting until it has answered.";
+    followers_per_caller: Count = 256, 1 => 65_536,
+        "Followers of one caller, one for each of its processes. One caller must not take the places of the others.";
     follower_lease: Time = 2 * SECOND, 200 => 60 * SECOND,
         "How long a near-cache may answer from memory unheard of, and so the longest a fenced change takes. After lowering it, \
          wait for the old one once.";
@@ -215,6 +224,9 @@ limits! {
          three followers, up to 250 ms. Changes that come singly go out at once.";
     https_connections: Count = 1_024, 1 => 1_000_000,
         "HTTPS connections at once. One more is closed unanswered.";
+    https_connections_per_address: Count = 512, 1 => 1_000_000,
+        "HTTPS connections from one IP address at once. Half of all, so that one address does not take all places; a proxy that \
+         everybody comes through may need more.";
     https_handshake_deadline: Time = 3 * SECOND, 100 => 60 * SECOND,
         "From the accepted connection to the end of the TLS handshake. Honest ones take milliseconds.";
     https_first_request_deadline: Time = 5 * SECOND, 100 => 60 * SECOND,
@@ -243,10 +255,38 @@ limits! {
         "Changes that wait for the one writer. Beyond it the answer is busy, at once.";
     batch_changes: Count = 1_024, 1 => 65_536,
         "Changes that are made durable together. Larger batches are faster and hold up the first change longer.";
+    time_noted_every: Time = 60 * SECOND, 100 => HOUR,
+        "How often the time is written down, changes or not. After a kill together with a wall clock that is set back, only what \
+         expired in the last of these can be active again until the clock has caught up.";
     journal_cache_bytes: Bytes = 32 * MIB, 4 * MIB => 1_024 * MIB,
         "Memory for the journal's pages. It is only appended to while serving, so a little is enough.";
     disk_reserve_bytes: Bytes = 64 * MIB, 8 * MIB => 1_024 * 1_024 * MIB,
         "Free space of the data directory below which only changes that take rights away are made; below a quarter, none.";
+}
+
+/// What a QUIC connection takes beside its windows and streams, and one over HTTPS beside its buffers, in bytes.
+const CONNECTION_BYTES: u64 = 128 * KIB;
+/// What a stream of the QUIC door takes while it is answered, in bytes: an API request being read, and answers that gather.
+const STREAM_BYTES: u64 = 192 * KIB;
+/// What an HTTP/2 connection may be sent unread, and what waits for a reader on each of its streams, in bytes.
+const HTTP2_BYTES: (u64, u64) = (MIB, 64 * KIB);
+
+impl Limits {
+    /// The most memory that peers can make the server hold beside its data, in bytes: every connection of both doors there, and
+    /// each with everything full. Beside it stand what changes need that wait for the writer, and answers to reports (4 MiB
+    /// each at most), for which it takes a caller with the right to change or to look behind the answers.
+    pub fn peers_memory_bytes_max(&self) -> u64 {
+        let quic = CONNECTION_BYTES
+            + Field::value(self.quic_receive_window_bytes)
+            + Field::value(self.quic_send_window_bytes)
+            + Field::value(self.quic_streams) * (STREAM_BYTES + 2 * Field::value(self.quic_stream_buffer_bytes));
+        let https = CONNECTION_BYTES
+            + HTTP2_BYTES.0
+            + Field::value(self.https_streams) * (HTTP2_BYTES.1 + Field::value(self.https_head_bytes));
+        let waiting = Field::value(self.quic_incoming_bytes_total).saturating_mul(Field::value(self.quic_threads));
+        let all = |each: u64, connections: u32| each.saturating_mul(Field::value(connections));
+        all(quic, self.quic_connections).saturating_add(all(https, self.https_connections)).saturating_add(waiting)
+    }
 }
 
 impl<'de> serde::Deserialize<'de> for Limits {

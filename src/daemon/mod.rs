@@ -162,6 +162,14 @@ pub trait StoreControl: Send + Sync + 'static {
     /// In words; the older snapshots are still there.
     fn snapshot_now(&self) -> Result<(), String>;
 
+    /// Writes down how late it is, for the start after a kill.
+    ///
+    /// # Errors
+    /// In words; what was written down before stays.
+    fn note_time(&self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Why changes are refused for good, if a commit has failed.
     fn poisoned(&self) -> Option<String>;
 

@@ -81,6 +81,8 @@ fn http_options(config: &Config) -> HttpOptions {
     let rate = limits.https_requests_per_second;
     HttpOptions {
         connections_max: limits.https_connections as usize,
+        connections_per_address: limits.https_connections_per_address as usize,
+        changes_in_flight_per_caller: limits.changes_in_flight_per_caller as usize,
         handshake_deadline: limits.https_handshake_deadline,
         first_request_deadline: limits.https_first_request_deadline,
         head_deadline: limits.https_head_deadline,
@@ -107,6 +109,9 @@ fn quic_options(config: &Config, secrets: &Secrets) -> QuicOptions {
         stream_buffer_bytes_max: limits.quic_stream_buffer_bytes,
         in_flight_max: limits.in_flight_per_stream,
         changes_in_flight_max: limits.changes_in_flight_per_stream,
+        changes_in_flight_per_caller: limits.changes_in_flight_per_caller,
+        followers_per_caller: limits.followers_per_caller,
+        waiting_bytes_per_caller: limits.waiting_bytes_per_caller,
         follower_pause: limits.follower_pause,
         idle_timeout: limits.quic_idle_timeout,
         handshake_deadline: limits.quic_handshake_deadline,

@@ -125,11 +125,13 @@ impl Running {
         let mut files = interval(LOOK_AT_FILES);
         let pause = self.ground.config.snapshot.interval;
         let mut snapshots = interval(pause);
-        for timer in [&mut look, &mut files, &mut snapshots] {
+        let mut times = interval(self.ground.config.limits.time_noted_every);
+        for timer in [&mut look, &mut files, &mut snapshots, &mut times] {
             timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
             timer.reset();
         }
         let mut writing: Option<JoinHandle<()>> = None;
+        let mut noting: Option<JoinHandle<()>> = None;
         let mut room = Room::Enough;
         loop {
             tokio::select! {
@@ -153,6 +155,12 @@ impl Running {
                     }
                 }
                 _ = files.tick() => self.reread_certificates(),
+                _ = times.tick() => {
+                    if noting.as_ref().is_none_or(JoinHandle::is_finished) {
+                        let store = self.store.clone();
+                        noting = Some(tokio::task::spawn_blocking(move || note_time(&*store)));
+                    }
+                }
                 _ = snapshots.tick() => {
                     if writing.as_ref().is_none_or(JoinHandle::is_finished) {
                         let store = self.store.clone();
@@ -305,6 +313,13 @@ fn tell_room(room: Room) {
 
 async fn all(tasks: &mut JoinSet<()>) {
     while tasks.join_next().await.is_some() {}
+}
+
+/// Writes down how late it is; a full disk is told elsewhere.
+fn note_time(store: &dyn StoreControl) {
+    if let Err(error) = store.note_time() {
+        tracing::warn!(error, "the time could not be written down; after a kill the clock may begin earlier than this");
+    }
 }
 
 /// Writes a snapshot, and says how that went.

@@ -285,6 +285,10 @@ impl StoreControl for HeldStore {
         self.snapshot().map(drop)
     }
 
+    fn note_time(&self) -> Result<(), String> {
+        self.checkpoints.note(self.clock.now()).map_err(|error| error.to_string())
+    }
+
     fn poisoned(&self) -> Option<String> {
         let control = self.control();
         let control = control.as_ref()?;

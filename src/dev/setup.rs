@@ -180,7 +180,9 @@ pub fn write_addresses(file: &mut DevFile, at: Addresses) -> Result<(), Failure>
 /// these out: a table may stand there once.
 pub const LIMITS: &str = "# Everybody on this machine has the same address, and load testers play many clients with one \
                           name.\n[limits]\nquic_connections_per_address = 1024\n\
-                          quic_connections_per_caller = 1024\nhttps_requests_per_second = 1000000\n";
+                          quic_connections_per_caller = 1024\nchanges_in_flight_per_caller = 4096\nfollowers_per_caller = 1024\n\
+                          waiting_bytes_per_caller = \"256MiB\"\nhttps_connections_per_address = 1024\n\
+                          https_requests_per_second = 1000000\n";
 
 /// The configuration of a server for development.
 pub fn config_text(file: &DevFile) -> String {

@@ -1,6 +1,6 @@
-//! How many may be in: in all, from one address, of one caller.
+//! How many may be in: in all, from one address, of one caller; and what each caller may have under way.
 //!
-//! Asked once for each newcomer, never for a request. The maps hold only who is in, so they are as bounded as the
+//! Who is in is asked once for each newcomer, never for a request. The maps hold only who is in, so they are as bounded as the
 //! connections are. Sharded locks are right here: threads meet for nanoseconds, once for each connection.
 
 use std::net::IpAddr;
@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 
-use super::quic_limits::QuicOptions;
 use crate::domain::CallerId;
 
 /// The counts of one door, over all its threads.
@@ -19,7 +18,7 @@ pub(super) struct Admission {
     all_max: usize,
     by_address: DashMap<IpAddr, usize>,
     by_address_max: usize,
-    by_caller: DashMap<CallerId, usize>,
+    by_caller: DashMap<CallerId, (usize, Arc<Account>)>,
     by_caller_max: usize,
 }
 
@@ -31,16 +30,83 @@ pub(super) struct Place {
     caller: Option<CallerId>,
 }
 
+/// What one caller has under way, over all its connections to one door.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    /// Changes and API requests.
+    changes: AtomicUsize,
+    followers: AtomicUsize,
+}
+
+impl Account {
+    /// Whether one more change or API request may begin where `most` may be under way; what takes rights away has a
+    /// quarter more. Threads that ask at the same time may go over it by a few.
+    pub(super) fn has_room(&self, most: usize, takes_away: bool) -> bool {
+        let most = if takes_away { most.saturating_add(most.div_ceil(4)) } else { most };
+        self.changes.load(Ordering::Relaxed) < most
+    }
+
+    /// So many more are under way than before, which were `before`.
+    pub(super) fn recount(&self, before: usize, now: usize) {
+        if now > before {
+            self.changes.fetch_add(now - before, Ordering::Relaxed);
+        } else if now < before {
+            self.changes.fetch_sub(before - now, Ordering::Relaxed);
+        }
+    }
+
+    /// One more change or API request, counted until it is dropped; `None` if there is no room, as [`Account::has_room`].
+    pub(super) fn begin(self: &Arc<Self>, most: usize, takes_away: bool) -> Option<Begun> {
+        self.has_room(most, takes_away).then(|| {
+            self.recount(0, 1);
+            Begun(self.clone())
+        })
+    }
+
+    /// One more follower, counted until it is dropped; `None` if there are `most`.
+    pub(super) fn follow(self: &Arc<Self>, most: usize) -> Option<Follows> {
+        let more = |count: usize| (count < most).then_some(count + 1);
+        self.followers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Follows(self.clone()))
+    }
+}
+
+/// A change or an API request of a caller.
+#[derive(Debug)]
+pub(super) struct Begun(Arc<Account>);
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.0.recount(1, 0);
+    }
+}
+
+/// A follower of a caller.
+#[derive(Debug)]
+pub(super) struct Follows(Arc<Account>);
+
+impl Drop for Follows {
+    fn drop(&mut self) {
+        self.0.followers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Admission {
-    pub(super) fn new(options: &QuicOptions) -> Self {
+    /// So many in all and from one address; a caller may have as many as there are.
+    pub(super) fn new(all_max: usize, by_address_max: usize) -> Self {
         Self {
             all: AtomicUsize::new(0),
-            all_max: options.connections_max,
+            all_max,
             by_address: DashMap::new(),
-            by_address_max: options.connections_per_address,
+            by_address_max,
             by_caller: DashMap::new(),
-            by_caller_max: options.connections_per_caller,
+            by_caller_max: usize::MAX,
         }
+    }
+
+    /// The same, with so many of one caller.
+    pub(super) fn per_caller(self, by_caller_max: usize) -> Self {
+        Self { by_caller_max, ..self }
     }
 
     /// A place for a newcomer from `address`, if there is one.
@@ -60,13 +126,19 @@ impl Admission {
 }
 
 impl Place {
-    /// The same place, now that the caller is known; `None` if it has too many.
-    pub(super) fn of_caller(mut self, caller: &CallerId) -> Option<Self> {
-        if !count_up(&self.admission.by_caller, caller.clone(), self.admission.by_caller_max) {
-            return None;
-        }
+    /// The same place, now that the caller is known, and what it has under way; `None` if it has too many.
+    pub(super) fn of_caller(mut self, caller: &CallerId) -> Option<(Self, Arc<Account>)> {
+        let account = {
+            let mut entry = self.admission.by_caller.entry(caller.clone()).or_default();
+            // A limit of 0 would leave an entry behind; it means 1.
+            if entry.0 >= self.admission.by_caller_max.max(1) {
+                return None;
+            }
+            entry.0 += 1;
+            entry.1.clone()
+        };
         self.caller = Some(caller.clone());
-        Some(self)
+        Some((self, account))
     }
 }
 
@@ -75,7 +147,10 @@ impl Drop for Place {
         self.admission.all.fetch_sub(1, Ordering::Relaxed);
         count_down(&self.admission.by_address, &self.address);
         if let Some(caller) = &self.caller {
-            count_down(&self.admission.by_caller, caller);
+            self.admission.by_caller.remove_if_mut(caller, |_, (count, _)| {
+                *count = count.saturating_sub(1);
+                *count == 0
+            });
         }
     }
 }

@@ -14,9 +14,10 @@ use std::time::Instant;
 
 use super::Shared;
 use super::credentials::Callers;
-use super::pending::{self, Pending};
+use super::pending::{self, Pending, RoomForChanges};
 use super::stats::{DoorStats, RefusedFor};
 use super::tunnel::{ApiRequest, Tunnel};
+use super::turns::Turn;
 use crate::domain::access::PairFacts;
 use crate::domain::{Denial, Inactive, Revision, Sequence, Timestamp, TokenDigest, TokenKey};
 use crate::service::caller::Caller;
@@ -82,7 +83,7 @@ impl Desk {
         shared: Shared,
         tunnel: Tunnel,
         certificate: Arc<[u8]>,
-        changes_in_flight_max: usize,
+        room: RoomForChanges,
     ) -> Result<Self, UnknownCaller> {
         let callers = shared.callers.load_full();
         let caller = callers.by_certificate(&certificate).ok_or(UnknownCaller)?;
@@ -92,7 +93,7 @@ impl Desk {
             callers,
             coming: Vec::with_capacity(AHEAD),
             clerk: Clerk { caller, tunnel, scratch: Scratch::default(), pairs: Vec::new(), tally: Tally::default() },
-            pending: Pending::new(changes_in_flight_max),
+            pending: Pending::new(room),
         })
     }
 
@@ -112,8 +113,9 @@ impl Desk {
         self.shared.service.revision()
     }
 
-    /// Answers the whole messages at the front of `input` into `output`.
-    pub(super) fn answer(&mut self, input: &[u8], output: &mut Vec<u8>) -> Handled {
+    /// Answers the whole messages at the front of `input` into `output`; questions with "overloaded", if that is the
+    /// `turn`.
+    pub(super) fn answer(&mut self, input: &[u8], turn: Turn, output: &mut Vec<u8>) -> Handled {
         if matches!(decode::split(input), Ok(Split::Partial)) {
             return Handled { used: 0, broken: None, unfinished: false };
         }
@@ -134,7 +136,11 @@ impl Desk {
             for _ in 0..ahead.messages {
                 let Ok(Split::Whole(raw, length)) = decode::split(rest(input, handled.used)) else { break };
                 let key = decode::digest_of(&raw).and_then(|_| keys.next());
-                clerk.one(&moment, pending, key, &raw, output);
+                if turn == Turn::Shed && is_question(&raw) {
+                    clerk.shed(moment.at.sequence, &raw, output);
+                } else {
+                    clerk.one(&moment, pending, key, &raw, output);
+                }
                 handled.used += length;
                 count += 1;
                 if output.len() >= OUTPUT_BYTES {
@@ -165,6 +171,11 @@ impl Desk {
         };
         pending.next(shared, write).await;
     }
+}
+
+/// Whether a message asks and changes nothing.
+fn is_question(raw: &Raw<'_>) -> bool {
+    (1..=kind::QUESTION_LAST).contains(&(raw.kind & !kind::AT_LEAST))
 }
 
 /// Computes the keys of the coming questions and begins to load what their answers will read.
@@ -290,9 +301,11 @@ impl Clerk {
                     Err(refusal) => self.refuse(output, id, at, refusal),
                 }
             }
-            Request::Register(_) | Request::Revoke(..) | Request::Api { .. } if !pending.has_room() => {
+            Request::Register(_) | Request::Revoke(..) | Request::Api { .. }
+                if !pending.has_room(raw.kind == kind::REVOKE) =>
+            {
                 self.tally.refused(RefusedFor::Overload);
-                let text = "too many changes and API requests of this stream are unanswered; wait for one";
+                let text = "too many changes and API requests of this stream or caller are unanswered; wait for one";
                 encode::error(output, id, at, ErrorCode::Busy, text);
             }
             Request::Register(registration) => match pending::registration(&registration) {
@@ -313,6 +326,12 @@ impl Clerk {
                 pending.start_api(id, answering, runtime);
             }
         }
+    }
+
+    /// No verdict, without a look at anything.
+    fn shed(&mut self, at: Sequence, raw: &Raw<'_>, output: &mut Vec<u8>) {
+        self.tally.refused(RefusedFor::Overload);
+        encode::error(output, raw.id, at, ErrorCode::Overloaded, "too much of this caller waits; ask later");
     }
 
     fn checked(&mut self, output: &mut Vec<u8>, id: u32, at: Sequence, decision: Result<Decision, Refusal>) {

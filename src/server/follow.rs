@@ -14,6 +14,7 @@ use std::time::Duration;
 use quinn::{RecvStream, SendStream};
 use tokio::time::{Instant, sleep_until};
 
+use super::admission::{Account, Follows};
 use super::credentials::Callers;
 use super::pace::Pace;
 use super::session::{End, Input, Session};
@@ -52,6 +53,9 @@ impl Refused {
 struct Following<'s> {
     feed: Feed,
     stats: &'s FeedStats,
+    account: &'s Arc<Account>,
+    /// Followers the caller may have.
+    most: u32,
     follower: Option<Counted<'s>>,
     tags: Vec<Tag>,
 }
@@ -61,6 +65,7 @@ struct Counted<'s> {
     follower: Follower,
     lease: Duration,
     stats: &'s FeedStats,
+    _among_the_callers: Follows,
 }
 
 impl Drop for Counted<'_> {
@@ -97,6 +102,8 @@ impl Session {
         let mut following = Following {
             feed: self.shared.service.feed().clone(),
             stats: &self.stats.feed,
+            account: &self.account,
+            most: self.options.followers_per_caller,
             follower: None,
             tags: Vec::new(),
         };
@@ -257,17 +264,22 @@ impl Following<'_> {
             incarnation: resume.incarnation,
             sequence: resume.revision.sequence,
         });
-        let begun = self.feed.follow(resume, Duration::from_millis(u64::from(lease_ms))).map_err(|full| Refused {
-            id,
-            code: ErrorCode::Overloaded,
-            text: full.to_string(),
-            reason: RefusedFor::Overload,
-        })?;
+        let overloaded = |text| Refused { id, code: ErrorCode::Overloaded, text, reason: RefusedFor::Overload };
+        let among_the_callers =
+            self.account.follow(usize::try_from(self.most).unwrap_or(usize::MAX)).ok_or_else(|| {
+                let most = self.most;
+                overloaded(format!(
+                    "this caller has {most} followers, the limit for one; raise limits.followers_per_caller"
+                ))
+            })?;
+        let begun = self.feed.follow(resume, Duration::from_millis(u64::from(lease_ms)));
+        let begun = begun.map_err(|full| overloaded(full.to_string()))?;
         self.stats.followers.fetch_add(1, Relaxed);
         let counter = if begun.resumed { &self.stats.resumed } else { &self.stats.begun };
         counter.fetch_add(1, Relaxed);
         let lease = begun.lease;
-        self.follower = Some(Counted { follower: begun.follower, lease, stats: self.stats });
+        self.follower =
+            Some(Counted { follower: begun.follower, lease, stats: self.stats, _among_the_callers: among_the_callers });
         let said = Announced::Following {
             id,
             resumed: begun.resumed,

@@ -33,6 +33,8 @@ mod session;
 pub mod stats;
 // Certificates, keys and roots of both doors.
 pub mod tls;
+// Whose turn it is.
+mod turns;
 // How the native protocol reaches the JSON API.
 pub mod tunnel;
 

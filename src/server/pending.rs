@@ -13,6 +13,7 @@ use std::task::Poll;
 use tokio::runtime::Handle;
 use tokio::task::{Id, JoinSet};
 
+use super::admission::Account;
 use super::stats::{RefusedFor, Stats};
 use super::tunnel::{Answering, TunnelAnswer};
 use super::{Shared, fence};
@@ -29,6 +30,16 @@ const API_PART_BYTES: usize = MESSAGE_BYTES_MAX - 18;
 /// The largest API answer, in bytes; a list that is longer has to be asked for in pages.
 const API_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// How many changes and API requests may be under way.
+pub(super) struct RoomForChanges {
+    /// Of one stream.
+    pub(super) of_stream: usize,
+    /// Of the caller, over all its streams.
+    pub(super) of_caller: usize,
+    /// Where those of the caller are counted.
+    pub(super) account: Arc<Account>,
+}
+
 /// Changes and API requests under way.
 pub(super) struct Pending {
     /// Where the receipts of changes arrive; each has the number of its slot as its tag.
@@ -41,7 +52,9 @@ pub(super) struct Pending {
     tasks: JoinSet<Outcome>,
     /// Which request each task belongs to; a task that panicked brings back only its own id.
     ids: Vec<(Id, u32)>,
-    room: usize,
+    room: RoomForChanges,
+    /// As many of the caller's are ours.
+    counted: usize,
 }
 
 /// A change that waits for its receipt.
@@ -64,7 +77,7 @@ pub(super) struct Finished {
 }
 
 impl Pending {
-    pub(super) fn new(room: usize) -> Self {
+    pub(super) fn new(room: RoomForChanges) -> Self {
         Self {
             tray: Arc::default(),
             arrived: Vec::new(),
@@ -73,6 +86,7 @@ impl Pending {
             tasks: JoinSet::new(),
             ids: Vec::new(),
             room,
+            counted: 0,
         }
     }
 
@@ -80,8 +94,16 @@ impl Pending {
         self.tasks.len() + self.slots.len() - self.free.len()
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        self.len() < self.room
+    /// Whether one more may begin; what takes rights away has some more room among the caller's.
+    pub(super) fn has_room(&self, takes_away: bool) -> bool {
+        self.len() < self.room.of_stream && self.room.account.has_room(self.room.of_caller, takes_away)
+    }
+
+    /// Tells the caller's account how many are under way here.
+    fn recount(&mut self) {
+        let now = self.len();
+        self.room.account.recount(self.counted, now);
+        self.counted = now;
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -106,13 +128,16 @@ impl Pending {
         let done = match shared.service.start_change(caller, request, now, &self.tray, slot) {
             Ok(Started::UnderWay(change)) => {
                 self.slots[slot as usize] = Some(Waiting { id, change, wait });
+                self.recount();
                 return None;
             }
             Ok(Started::Done(done)) => Ok(done),
             Err(error) => Err(error),
         };
         self.free.push(slot);
-        self.settled(shared, id, done, wait)
+        let finished = self.settled(shared, id, done, wait);
+        self.recount();
+        finished
     }
 
     pub(super) fn start_api(&mut self, id: u32, answering: Answering, runtime: Option<&Handle>) {
@@ -122,6 +147,7 @@ impl Pending {
             None => self.tasks.spawn(work),
         };
         self.ids.push((task.id(), id));
+        self.recount();
     }
 
     /// A change that is made, unless it has to wait for its fence.
@@ -161,6 +187,7 @@ impl Pending {
                 any = true;
                 write(self.finished(joined));
             }
+            self.recount();
             if any { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
@@ -174,6 +201,12 @@ impl Pending {
         let at = self.ids.iter().position(|(known, _)| *known == task);
         let id = at.map_or(0, |at| self.ids.swap_remove(at).1);
         Finished { id, outcome }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.room.account.recount(self.counted, 0);
     }
 }
 

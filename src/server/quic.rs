@@ -27,11 +27,13 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
 use super::admission::{Admission, Place};
 use super::desk::Desk;
+use super::pending::RoomForChanges;
 use super::quic_limits::{QuicOptions, RetryPolicy};
 use super::session::{Activity, Notice, Session, Stirring, close};
 use super::stats::RefusedFor;
 use super::tls::{TlsError, TlsMaterial, quic_config};
 use super::tunnel::Tunnel;
+use super::turns::Turns;
 use super::{Phase, Shared, Shutdown};
 use crate::wire::{CloseCode, Leave};
 
@@ -88,6 +90,7 @@ struct Room {
     shutdown: Shutdown,
     admission: Arc<Admission>,
     handshakes: AtomicUsize,
+    turns: Arc<Turns>,
 }
 
 /// What quinn's settings are made from, at the start and at every reload.
@@ -156,7 +159,8 @@ impl QuicDoor {
         let sockets = bind(address, options.threads.clamp(1, 64), options.socket_buffer_bytes)?;
         let bound = |source| QuicError::Bind { address, source };
         let local = sockets.first().map_or(Ok(address), UdpSocket::local_addr).map_err(bound)?;
-        let admission = Arc::new(Admission::new(&options));
+        let admission = Admission::new(options.connections_max, options.connections_per_address);
+        let admission = Arc::new(admission.per_caller(options.connections_per_caller));
         let closing = Arc::new(AtomicBool::new(false));
         let mut door = Self { local, endpoints: Vec::new(), threads: Vec::new(), making, closing: closing.clone() };
         for (number, socket) in sockets.into_iter().enumerate() {
@@ -167,6 +171,7 @@ impl QuicDoor {
                 shutdown: shutdown.clone(),
                 admission: admission.clone(),
                 handshakes: AtomicUsize::new(0),
+                turns: Arc::new(Turns::new(options.waiting_bytes_per_caller)),
             });
             match door.start_thread(number, socket, config.clone(), room, closing.clone()) {
                 Ok(()) => {}
@@ -283,6 +288,9 @@ fn bind(address: SocketAddr, sockets: usize, buffer_bytes: usize) -> Result<Vec<
 async fn serve(endpoint: Endpoint, room: Arc<Room>, closing: &AtomicBool) {
     let mut shutdown = room.shutdown.clone();
     let mut connections: JoinSet<()> = JoinSet::new();
+    let mut turns = JoinSet::new();
+    let rounds = room.turns.clone();
+    turns.spawn(async move { rounds.go_round().await });
     let mut draining = false;
     loop {
         let phase = *shutdown.borrow_and_update();
@@ -304,6 +312,8 @@ async fn serve(endpoint: Endpoint, room: Arc<Room>, closing: &AtomicBool) {
             }
             // A signal whose sender is gone can only mean the end.
             changed = shutdown.changed() => if changed.is_err() { break },
+            // Without it streams would wait for ever: this thread ends, and with it the process.
+            Some(_) = turns.join_next() => return,
         }
     }
     closing.store(true, Ordering::Release);
@@ -404,7 +414,7 @@ async fn converse(connection: &Connection, room: &Arc<Room>, place: Place) {
         stats.count_refused(RefusedFor::Credentials);
         return close(connection, CloseCode::UnknownCaller, "the certificate belongs to no caller");
     };
-    let Some(_place) = place.of_caller(&caller.id) else {
+    let Some((_place, account)) = place.of_caller(&caller.id) else {
         stats.count_refused(RefusedFor::Overload);
         return close(connection, CloseCode::TooManyConnections, "the caller has too many connections");
     };
@@ -432,7 +442,11 @@ async fn converse(connection: &Connection, room: &Arc<Room>, place: Place) {
                         room.shared.clone(),
                         room.tunnel.clone(),
                         certificate.clone(),
-                        usize::try_from(room.options.changes_in_flight_max).unwrap_or(usize::MAX),
+                        RoomForChanges {
+                            of_stream: whole(room.options.changes_in_flight_max),
+                            of_caller: whole(room.options.changes_in_flight_per_caller),
+                            account: account.clone(),
+                        },
                     );
                     let Ok(desk) = made else {
                         return close(connection, CloseCode::UnknownCaller, "the certificate belongs to no caller any more");
@@ -450,6 +464,8 @@ async fn converse(connection: &Connection, room: &Arc<Room>, place: Place) {
                         stats: room.shared.stats.clone(),
                         notices,
                         stirring: Stirring::new(activity.clone()),
+                        seat: room.turns.sit(&caller.id),
+                        account: account.clone(),
                     };
                     streams.spawn(session.run(send, receive));
                 }
@@ -491,6 +507,10 @@ async fn converse(connection: &Connection, room: &Arc<Room>, place: Place) {
             },
         }
     }
+}
+
+fn whole(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
 }
 
 /// Ticks at least this far apart.

@@ -4,6 +4,8 @@
 //! of 1.25 MB each, 65,536 pending handshakes. Each is set here. What one connection may make the server hold is
 //! `receive_window + send_window + streams × (stream_buffer_bytes_max × 2)`, and that times `connections_max` is the
 //! memory to plan for: by default 1,024 × (1 + 1 + 2 MiB) at the very worst.
+//!
+//! Questions wait in those windows and nowhere else; whose are answered first, and which are refused, stands in `turns.rs`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +44,14 @@ pub struct QuicOptions {
     pub in_flight_max: u32,
     /// Changes and API requests unanswered on a stream; one more is `busy`. Default 64.
     pub changes_in_flight_max: u32,
+    /// Changes and API requests unanswered of one caller, over all its streams; one more is `busy`. What takes rights away
+    /// has a quarter more. Default 1,024.
+    pub changes_in_flight_per_caller: u32,
+    /// Followers of one caller; one more is `overloaded`. Default 256.
+    pub followers_per_caller: u32,
+    /// Bytes of one caller that may wait for their turn on one thread, over all its streams; of more, the newest
+    /// questions are answered "overloaded". Default 4 MiB: some 90,000 checks.
+    pub waiting_bytes_per_caller: usize,
     /// In a flood of changes, the average time between two announcements to one follower, in proportion longer with more
     /// than ten followers. Changes that come singly go out at once. Default 1 ms.
     pub follower_pause: Duration,
@@ -97,6 +107,9 @@ impl Default for QuicOptions {
             stream_buffer_bytes_max: 64 * 1024,
             in_flight_max: 1024,
             changes_in_flight_max: 64,
+            changes_in_flight_per_caller: 1_024,
+            followers_per_caller: 256,
+            waiting_bytes_per_caller: 4 * 1024 * 1024,
             follower_pause: Duration::from_millis(1),
             idle_timeout: Duration::from_secs(15),
             handshake_deadline: Duration::from_secs(3),

@@ -2,7 +2,8 @@
 //!
 //! Natural batching: whatever has arrived is read, all of it is answered, and the answers go out in one write; then the
 //! stream sleeps until something happens. There is no timer in between, so a lone question is answered at once and a
-//! flood is answered in large batches. Changes are awaited beside the questions and hold none of them up.
+//! flood is answered in large batches. Changes are awaited beside the questions and hold none of them up. A caller that
+//! wants more than its share of the thread waits in line with what it has sent (`turns.rs`), and is not read meanwhile.
 //!
 //! Which way it falls: bytes that cannot be cut into messages, half a message that stays half, and answers that nobody
 //! reads each end the connection with a code of their own. The caller is looked up again whenever the list of callers
@@ -17,12 +18,15 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Shared;
+use super::admission::Account;
 use super::desk::{Desk, Handled, UnknownCaller};
 use super::quic_limits::QuicOptions;
 use super::stats::{RefusedFor, Stats};
-use crate::wire::message::{Answer, Hello};
+use super::turns::{Seat, Turn};
+use crate::wire::message::{Answer, Hello, kind};
 use crate::wire::{
-    API_MESSAGE_BYTES_MAX, Broken, CloseCode, Leave, MESSAGE_BYTES_MAX, STREAM_FEED, STREAM_REQUESTS, encode,
+    API_MESSAGE_BYTES_MAX, Broken, CloseCode, Leave, MESSAGE_BYTES_MAX, STREAM_FEED, STREAM_REQUESTS, Split, decode,
+    encode,
 };
 
 /// What this server has beyond the first form of the protocol: 1 is feeds, facts, and receipts that wait.
@@ -53,6 +57,9 @@ pub(super) struct Session {
     pub(super) stats: Arc<Stats>,
     pub(super) notices: watch::Receiver<Notice>,
     pub(super) stirring: Stirring,
+    pub(super) seat: Seat,
+    /// What the caller has under way.
+    pub(super) account: Arc<Account>,
 }
 
 /// What the streams of a connection are doing, for whoever waits for them to have done.
@@ -160,17 +167,20 @@ impl Session {
         // While half a message waits: the count of whole ones when the alarm was set.
         let mut alarm: Option<u64> = None;
         let mut messages: u64 = 0;
+        // What has been read waits for its turn, and nothing more is read meanwhile.
+        let mut in_line = false;
         loop {
             if !output.is_empty() {
                 self.stirring.answers();
                 self.flush(&mut send, &mut output).await?;
             }
             self.stirring.is_busy(!input.is_empty() || !self.desk.pending.is_empty());
-            if finished && self.desk.pending.is_empty() {
+            if finished && !in_line && self.desk.pending.is_empty() {
                 // The client may reset the stream at any time; then there is nothing left to finish.
                 let _ = send.finish();
                 return Ok(());
             }
+            let mut turn = None;
             tokio::select! {
                 biased;
                 () = self.desk.finish(&mut output), if !self.desk.pending.is_empty() => continue,
@@ -181,12 +191,13 @@ impl Session {
                     pass_on_notice(&mut self.notices, &self.options, &mut output);
                     continue;
                 }
-                read = receive.read(input.space()), if !finished => match read {
+                given = self.seat.turn(), if in_line => (turn, in_line) = (Some(given), false),
+                read = receive.read(input.space()), if !finished && !in_line => match read {
                     Ok(Some(bytes)) => input.filled(bytes),
                     Ok(None) => finished = true,
                     Err(_) => return Err(End::Over),
                 },
-                () = stalled.as_mut(), if alarm.is_some() => {
+                () = stalled.as_mut(), if alarm.is_some() && !in_line => {
                     let patience = self.options.partial_message_deadline;
                     if alarm == Some(messages) && !input.is_empty() {
                         let text = format!("half a message has waited for {} ms", patience.as_millis());
@@ -216,7 +227,18 @@ impl Session {
                 typed = true;
             }
             loop {
-                let Handled { used, broken, unfinished } = self.desk.answer(input.bytes(), &mut output);
+                // Half a message, or none, takes no turn.
+                if let Ok(Split::Whole(first, _)) = decode::split(input.bytes())
+                    && turn.is_none()
+                    && !self.seat.may_go_on(input.bytes().len(), first.kind == kind::REVOKE)
+                {
+                    in_line = true;
+                    break;
+                }
+                let written = output.len();
+                let turn = turn.take().unwrap_or(Turn::Answer);
+                let Handled { used, broken, unfinished } = self.desk.answer(input.bytes(), turn, &mut output);
+                self.seat.spent(used + output.len() - written);
                 input.used(used);
                 if used > 0 {
                     messages += 1;

@@ -4,13 +4,16 @@
 //! may not be in it, and is replayed anyway. Nothing is forgotten because of a snapshot until it was read back and
 //! verified, and then only entries behind the *second* newest: if the newest turns out damaged, the one before and a
 //! longer journal give the same state.
+//!
+//! The high-water mark is written with each snapshot, and now and then between them, so that a start knows how late it
+//! was even after a kill, and which place of the list was acknowledged.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::recovery::{HighWater, Keys, write_mark};
 use super::writer::{Control, Position};
-use crate::disk::{DataDir, space_left};
+use crate::disk::{DataDir, DiskError, space_left};
 use crate::domain::{Revision, Sequence, Timestamp};
 use crate::index::{Index, LoadError};
 use crate::snapshot::{self, Header, Section, SnapshotError};
@@ -51,13 +54,16 @@ struct Inner {
     last: Mutex<Option<SnapshotOutcome>>,
     /// Snapshots that are kept, at least two.
     keep: usize,
+    /// Held while the high-water mark is written; remembers the last. It never goes back.
+    marked: Mutex<Option<HighWater>>,
 }
 
 impl Checkpoints {
     /// Snapshots of `index` into `dir`, of which the newest `keep` (at least 2) stay.
     pub fn new(dir: Arc<DataDir>, keys: Keys, index: Index, control: &Control, keep: usize) -> Self {
         let position = control.for_checkpoints();
-        Self { inner: Arc::new(Inner { dir, keys, index, position, last: Mutex::new(None), keep: keep.max(2) }) }
+        let (last, marked) = (Mutex::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { dir, keys, index, position, last, keep: keep.max(2), marked }) }
     }
 
     /// Bytes that its disk has left, if it can tell.
@@ -91,6 +97,8 @@ impl Checkpoints {
         if let Some(last) = &*last
             && last.revision == revision
         {
+            // No snapshot, but time has gone on.
+            self.note(now)?;
             return Ok(last.clone());
         }
         let name = snapshot::file_name(revision);
@@ -117,11 +125,30 @@ impl Checkpoints {
             };
             snapshot::write(&inner.dir, &name, &inner.keys.snapshot, &header, give)?.bytes
         };
-        write_mark(&inner.dir, &inner.keys, HighWater { revision, highest_now: now })?;
+        self.note(now)?;
         self.forget()?;
         let outcome = SnapshotOutcome { revision, name, bytes: written, took: begun.elapsed(), finished: now };
         *last = Some(outcome.clone());
         Ok(outcome)
+    }
+
+    /// Writes the high-water mark: what is durable by now was acknowledged, and it was `now`. A few syncs; blocks.
+    ///
+    /// # Errors
+    /// It was not written; the one before stays, which says less.
+    pub fn note(&self, now: Timestamp) -> Result<(), DiskError> {
+        let inner = &*self.inner;
+        let mut marked = inner.marked.lock().unwrap_or_else(PoisonError::into_inner);
+        // Durable before it is noted: a mark beyond the journal would refuse the next start.
+        let head = inner.position.now();
+        let before = marked.map_or(Timestamp::ZERO, |before| before.highest_now);
+        let mark =
+            HighWater { revision: Revision { epoch: head.epoch, sequence: head.last }, highest_now: now.max(before) };
+        if *marked != Some(mark) {
+            write_mark(&inner.dir, &inner.keys, mark)?;
+            *marked = Some(mark);
+        }
+        Ok(())
     }
 
     /// Deletes all but the newest snapshots, and lets the writer forget the journal behind the second newest.

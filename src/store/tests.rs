@@ -65,6 +65,7 @@ struct Running {
     control: Control,
     checkpoints: Checkpoints,
     recovered: Recovered,
+    clock_floor: Timestamp,
 }
 
 fn open(path: &std::path::Path) -> Result<Running, OpenError> {
@@ -76,11 +77,11 @@ fn open(path: &std::path::Path) -> Result<Running, OpenError> {
         false => RedbJournal::create(&file, &keys.journal, EPOCH, Options::default())?,
     };
     let opened = super::open(&dir, Box::new(journal), &keys)?;
-    let (index, recovered) = (opened.index.clone(), opened.recovered.clone());
+    let (index, recovered, clock_floor) = (opened.index.clone(), opened.recovered.clone(), opened.clock_floor);
     let feed = feed_over(&*opened.journal);
     let (committer, control) = start(opened.writer, opened.journal, feed, Limits::default());
     let checkpoints = Checkpoints::new(dir.clone(), keys, index.clone(), &control, 2);
-    Ok(Running { dir, index, committer, control, checkpoints, recovered })
+    Ok(Running { dir, index, committer, control, checkpoints, recovered, clock_floor })
 }
 
 impl Running {
@@ -366,4 +367,57 @@ fn changes_that_lean_on_one_another_may_come_together() {
     let committed: Vec<_> = told.into_iter().flatten().filter_map(|committed| committed.grant).collect();
     assert_eq!(committed, [GrantId::new(1).expect("a number")]);
     store.end();
+}
+
+/// A server that had nothing to do was killed, and the wall clock was set back: tokens that had expired since the last
+/// change were active again, because the time was written down with changes and snapshots alone. And a clean stop wrote
+/// nothing down, if the list stood where the last snapshot of the run had been taken.
+#[test]
+fn how_late_it_was_is_known_after_a_kill_although_nothing_had_changed() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let later = |seconds| NOW.plus(seconds);
+    let running = open(folder.path()).expect("opened");
+    running.change(grant()).expect("made");
+    running.checkpoints.write(later(10)).expect("written");
+    running.end();
+    let running = open(folder.path()).expect("opened");
+    assert_eq!(running.clock_floor, later(10));
+    running.checkpoints.note(later(20)).expect("written");
+    // Killed: nothing is closed.
+    running.end();
+    let running = open(folder.path()).expect("opened");
+    assert_eq!(running.clock_floor, later(20), "noted");
+    running.checkpoints.write(later(30)).expect("written");
+    // The same place once more: no snapshot, but it is later.
+    running.checkpoints.write(later(40)).expect("written");
+    running.end();
+    let running = open(folder.path()).expect("opened");
+    assert_eq!(running.clock_floor, later(40), "a snapshot that was not needed");
+    // A snapshot began before the time was noted, and ends after it: the mark does not go back.
+    running.checkpoints.note(later(60)).expect("written");
+    running.change(token(1)).expect("made");
+    running.checkpoints.write(later(50)).expect("written");
+    running.end();
+    let running = open(folder.path()).expect("opened");
+    assert_eq!(running.clock_floor, later(60), "the mark went back");
+    running.end();
+}
+
+/// The mark names what was acknowledged as well, so whoever puts back a journal of a minute ago is found out too.
+#[test]
+fn a_journal_older_than_what_was_noted_is_refused() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let running = open(folder.path()).expect("opened");
+    running.change(grant()).expect("made");
+    running.change(token(1)).expect("made");
+    running.end();
+    let journal = folder.path().join(JOURNAL_NAME);
+    let old = std::fs::read(&journal).expect("read");
+    let running = open(folder.path()).expect("opened");
+    running.change(revoke(1)).expect("made");
+    running.checkpoints.note(NOW).expect("written");
+    running.end();
+    std::fs::write(&journal, old).expect("written");
+    let refused = open(folder.path()).err().expect("refused");
+    assert!(matches!(refused, OpenError::RolledBack { .. }), "{refused}");
 }

@@ -175,6 +175,21 @@ fn a_hit_in_the_near_cache_allocates_nothing_whatever_the_answer() {
     assert!(seen.iter().all(|count| *count == 200), "every kind of answer was given: {seen:?}");
 }
 
+/// The processor's time of this thread for one of `count` turns, in nanoseconds: the least of seven rounds. For
+/// printing; nothing is asserted about time.
+fn time_of(mut work: impl FnMut(), count: u64) -> u64 {
+    let now = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    };
+    let mut round = || {
+        let began = now();
+        work();
+        (now() - began) / count
+    };
+    (0..7).map(|_| round()).min().unwrap_or_default()
+}
+
 /// A flood of tokens nobody knows costs less than as many that are known: nothing at the evaluator, and at the door no
 /// more allocations than a hit, nor more bytes; and nothing of it stays.
 #[test]
@@ -199,6 +214,16 @@ fn a_miss_allocates_no_more_than_a_hit_and_leaves_nothing_behind() {
     });
     // The first look of a thread makes its place among the readers.
     assert!(counted <= 2, "{counted} allocations in 100,000 misses");
+    let check = |number: u32| {
+        let pin = service.pin();
+        let key = service.key(&digest(number));
+        service.look_ahead(&pin, &[Coming { key, place: None }]);
+        let (scope, place) = (ScopeAsked::Name("tasks:read"), PlaceAsked::Name("1579"));
+        let _ = std::hint::black_box(service.check(&pin, &caller, key, scope, place, NOW));
+    };
+    let cost = |numbers: std::ops::Range<u32>| time_of(|| numbers.clone().cycle().take(20_000).for_each(check), 20_000);
+    let (hit, miss) = (cost(20..100), cost(1_000..21_000));
+    println!("time of this thread for a check: a hit {hit} ns, a miss {miss} ns");
     let after = (service.pin().bytes(), service.pin().tokens(), service.revision());
     assert_eq!(before, after, "a miss leaves nothing behind");
 
@@ -244,5 +269,12 @@ fn a_miss_allocates_no_more_than_a_hit_and_leaves_nothing_behind() {
     let hit = worst(20..40, b"{\"active\":true");
     let miss = worst(1_000..1_200, b"{\"active\":false}");
     println!("allocations of one introspection over HTTPS: a hit at most {hit}, a miss at most {miss}");
+    let post = |number: u32| {
+        let form = form(number);
+        drop(runtime.block_on(face.post("/introspect", b"Basic dGVzdHM6c2VjcmV0", form.as_bytes())));
+    };
+    let cost = |numbers: std::ops::Range<u32>| time_of(|| numbers.clone().cycle().take(1_000).for_each(post), 1_000);
+    let (took_hit, took_miss) = (cost(20..100), cost(1_000..2_000));
+    println!("time of this thread for an introspection over HTTPS: a hit {took_hit} ns, a miss {took_miss} ns");
     assert!(miss <= hit, "a miss costs {miss} allocations, a hit {hit}");
 }

@@ -9,7 +9,8 @@ use std::sync::atomic::Ordering;
 use crossbeam_epoch::Guard;
 
 use super::{
-    Bucket, Crowded, FULL_SIXTEENTHS, REVOKED, SLOT_WORDS, SLOTS, Segment, SlotFacts, SlotTimes, Tokens, clear, free_slot,
+    Bucket, Crowded, FULL_SIXTEENTHS, REVOKED, SLOT_WORDS, SLOTS, Segment, SlotFacts, SlotTimes, Tokens, clear,
+    free_slot,
 };
 use crate::domain::TokenKey;
 

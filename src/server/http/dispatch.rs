@@ -178,6 +178,9 @@ async fn form_call<B: Body<Data = Bytes> + Unpin>(desk: &Desk, peer: &Peer, page
     }
 }
 
+/// What a caller with too many changes and API requests under way is told.
+pub(super) const TOO_MANY_AT_ONCE: &str = "too many requests of this caller are unanswered; ask again";
+
 const MAY_NOT_ASK: &str = "this caller may not ask about tokens";
 
 fn authorize_call(desk: &Desk, peer: &Peer, headers: &HeaderMap, query: &str) -> Answer {
@@ -221,6 +224,10 @@ async fn api_call<B: Body<Data = Bytes> + Unpin>(desk: &Desk, peer: &Peer, reque
     let body = match read(body, desk.options.api_bytes_max.min(api::BODY_BYTES_MAX), desk.options.body_deadline).await {
         Ok(body) => body,
         Err(error) => return desk.unread(Manner::Api, error),
+    };
+    let Some(_begun) = desk.begin(&caller.id, kind == Kind::Revoke) else {
+        desk.shared.stats.https.count_refused(RefusedFor::Overload);
+        return answer::unavailable(Manner::Api, TOO_MANY_AT_ONCE);
     };
     let path_and_query = parts.uri.path_and_query().map_or(path, |whole| whole.as_str());
     let now = desk.shared.clock.now();

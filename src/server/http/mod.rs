@@ -47,6 +47,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use dashmap::DashMap;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -56,8 +57,10 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::admission::{Account, Admission, Begun};
 use super::stats::RefusedFor;
 use super::{Phase, Shared, Shutdown};
+use crate::domain::CallerId;
 use answer::{Answer, Manner};
 use dispatch::Peer;
 use rate::Rates;
@@ -68,6 +71,10 @@ pub struct HttpOptions {
     /// Connections at once; one more is closed unanswered. Each may hold some hundred kilobytes, so this follows from
     /// the memory there is.
     pub connections_max: usize,
+    /// Connections at once from one IP address; one more is closed unanswered.
+    pub connections_per_address: usize,
+    /// Changes and API requests of one caller at once; one more is answered 503. What takes rights away has a quarter more.
+    pub changes_in_flight_per_caller: usize,
     /// How long a TLS handshake may take. Honest ones take milliseconds; slow ones hold a place.
     pub handshake_deadline: Duration,
     /// How long after the handshake the first request's head must be there: without it, whoever says nothing at all
@@ -100,6 +107,8 @@ impl Default for HttpOptions {
     fn default() -> Self {
         Self {
             connections_max: 1_024,
+            connections_per_address: 512,
+            changes_in_flight_per_caller: 1_024,
             handshake_deadline: Duration::from_secs(3),
             first_request_deadline: Duration::from_secs(5),
             head_deadline: Duration::from_secs(75),
@@ -134,13 +143,22 @@ struct Desk {
     settings: OauthSettings,
     options: HttpOptions,
     rates: Rates,
+    /// What callers whose credentials were right have under way, so there are never more than callers.
+    accounts: DashMap<CallerId, Arc<Account>>,
     metadata_paths: Vec<String>,
 }
 
 impl Desk {
     fn new(shared: Shared, settings: OauthSettings, options: HttpOptions) -> Self {
         let (rates, metadata_paths) = (Rates::new(options.rate), settings.metadata_paths());
-        Self { shared, settings, options, rates, metadata_paths }
+        Self { shared, settings, options, rates, accounts: DashMap::new(), metadata_paths }
+    }
+
+    /// One more change or API request of the caller, if there is room.
+    fn begin(&self, caller: &CallerId, takes_away: bool) -> Option<Begun> {
+        let known = self.accounts.get(caller).map(|account| account.clone());
+        let account = known.unwrap_or_else(|| self.accounts.entry(caller.clone()).or_default().clone());
+        account.begin(self.options.changes_in_flight_per_caller, takes_away)
     }
 
     /// Records how long one question took.
@@ -186,18 +204,24 @@ impl HttpDoor {
     pub async fn run(self, mut shutdown: Shutdown) {
         let Self { listener, desk, tls } = self;
         let mut connections = JoinSet::new();
+        let admission = Arc::new(Admission::new(desk.options.connections_max, desk.options.connections_per_address));
         loop {
             tokio::select! {
                 biased;
                 () = reached(&mut shutdown, Phase::Draining) => break,
                 Some(ended) = connections.join_next(), if !connections.is_empty() => note(&desk, ended),
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) if connections.len() < desk.options.connections_max => {
-                        let work = connection(desk.clone(), tls.load_full(), stream, shutdown.clone());
-                        connections.spawn(work);
-                    }
-                    // Dropping it closes it: there is nothing to say before the handshake.
-                    Ok(_) => desk.shared.stats.https.count_refused(RefusedFor::Overload),
+                    Ok((stream, peer)) => match admission.enter(peer.ip()) {
+                        Some(place) => {
+                            let work = connection(desk.clone(), tls.load_full(), stream, shutdown.clone());
+                            connections.spawn(async move {
+                                let _place = place;
+                                work.await;
+                            });
+                        }
+                        // Dropping it closes it: there is nothing to say before the handshake.
+                        None => desk.shared.stats.https.count_refused(RefusedFor::Overload),
+                    },
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted");
                         tokio::time::sleep(ACCEPT_PAUSE).await;

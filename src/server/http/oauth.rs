@@ -260,6 +260,10 @@ pub(super) async fn revoke(desk: &Desk, caller: &Caller, mut form: Form, now: Ti
     // R7009-08: what cannot be a token is as good as revoked.
     let Ok(digest) = desk.digest(token) else { return answer::empty(StatusCode::OK) };
     let request = ChangeRequest::Revoke(RevokeTarget::Token(digest));
+    let Some(_begun) = desk.begin(&caller.id, true) else {
+        stats.count_refused(RefusedFor::Overload);
+        return answer::unavailable(Manner::Oauth, super::dispatch::TOO_MANY_AT_ONCE);
+    };
     match desk.shared.service.change(caller, request, now).await {
         Ok(done) => {
             fence::settle(&desk.shared, done.revision.sequence, desk.settings.revocation_wait).await;

@@ -14,7 +14,7 @@ use tokenscope::server::tunnel::Tunnel;
 use tokenscope::wire::message::{Answer, Envelope, ErrorCode, Hello, Request, Revocation, Wait};
 use tokenscope::wire::{ALPN, CloseCode, Raw, STREAM_REQUESTS, Split, decode, encode};
 
-use super::rig::{Identity, Rig, TOKEN};
+use super::rig::{Ca, Identity, Rig, TOKEN};
 
 /// A connection made by hand.
 pub struct ByHand {
@@ -264,6 +264,51 @@ async fn more_changes_than_there_is_room_for_are_busy_and_hold_no_question_up() 
             .await;
     }
     assert!(done >= 1 && busy >= 1 && done + busy == 20 && seen == 1, "{done} done, {busy} busy, {seen} answered");
+}
+
+/// A caller opened one connection more whenever it was told "busy", until nobody else's changes found room: the limit was
+/// for each stream. What takes rights away finds room after everything else.
+#[tokio::test]
+async fn what_a_caller_has_under_way_is_counted_over_all_its_connections() {
+    let options = QuicOptions { changes_in_flight_per_caller: 4, ..QuicOptions::default() };
+    let rig = Rig::start_leasing(Duration::from_secs(60), options, Tunnel::closed(), Arc::new(Ca::new())).await;
+    // Fenced changes stay under way while this one has a lease and acknowledges nothing.
+    let (holder, one, other) = (known(&rig).await, known(&rig).await, known(&rig).await);
+    let _holds = super::follow::leased(&holder).await;
+    let fenced = |id: u32| {
+        let mut bytes = Vec::new();
+        let digest = tokenscope::domain::TokenDigest::of(format!("token {id}").as_bytes());
+        let request = Request::Revoke(Revocation::Digest(digest), Wait::Fenced);
+        encode::request(&mut bytes, &Envelope { id, least: None, request }).unwrap();
+        bytes
+    };
+    let mut streams = Vec::new();
+    for by_hand in [&one, &other] {
+        streams.push(by_hand.stream().await.greeted().await);
+    }
+    // Four and a quarter more, for what takes rights away.
+    for id in 0..5 {
+        streams[id as usize % 2].say(&fenced(id)).await;
+    }
+    // The first five are on their way before the sixth is sent: an answer comes after what is before it on a stream.
+    for stream in &mut streams {
+        stream.say(&introspect(8)).await;
+        stream.hear(|id, answer| assert!(id == 8 && matches!(answer, Answer::Active(_)), "{answer:?}")).await;
+    }
+    streams[1].say(&fenced(5)).await;
+    streams[1].hears_error(5, ErrorCode::Busy).await;
+    let mut api = Vec::new();
+    let request = Request::Api { method: tokenscope::wire::message::Method::Get, path: "/v1/scopes", body: b"" };
+    encode::request(&mut api, &Envelope { id: 6, least: None, request }).unwrap();
+    streams[0].say(&api).await;
+    streams[0].hears_error(6, ErrorCode::Busy).await;
+    // Questions are answered all the while, and a caller that has nothing under way is told nothing of this.
+    streams[0].say(&introspect(7)).await;
+    streams[0].hear(|id, answer| assert!(id == 7 && matches!(answer, Answer::Active(_)), "{answer:?}")).await;
+    let neighbour = connect(&rig, Some(&rig.ca.issue("only-a.test")), ALPN).await.unwrap();
+    let mut stream = neighbour.stream().await.greeted().await;
+    stream.say(&api).await;
+    stream.hear(|id, answer| assert!(id == 6 && matches!(answer, Answer::Api { .. }), "{answer:?}")).await;
 }
 
 /// An issuer that registered 256 tokens at once through one client was told "busy" for most of them, though it could

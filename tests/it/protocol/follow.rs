@@ -71,6 +71,14 @@ impl Follows {
     }
 }
 
+/// A follower that has a lease and will never acknowledge anything.
+pub async fn leased(by_hand: &ByHand) -> impl Sized + use<> {
+    let mut follows = Follows::begin(by_hand, None).await;
+    assert!(matches!(follows.hear().await, Heard::Following { .. }));
+    follows.renew(2).await;
+    follows
+}
+
 async fn say(stream: &mut Stream, said: &Follower) {
     let mut bytes = Vec::new();
     write_follower(&mut bytes, said);
@@ -362,4 +370,42 @@ async fn a_flood_of_changes_reaches_a_follower_whole_and_in_order() {
     tags.sort_unstable();
     tags.dedup();
     assert_eq!(tags.len(), 200, "each once");
+}
+
+/// One caller took all the places of followers, with connections of its own; there was a limit for all of them alone.
+#[tokio::test]
+async fn more_followers_than_a_caller_may_have_are_refused_and_others_follow() {
+    let options = QuicOptions { followers_per_caller: 2, ..QuicOptions::default() };
+    let rig = Rig::start_with(options, Tunnel::closed()).await;
+    let (one, other) = (known(&rig).await, known(&rig).await);
+    let mut first = Follows::begin(&one, None).await;
+    let mut second = Follows::begin(&other, None).await;
+    for follows in [&mut first, &mut second] {
+        assert!(matches!(follows.hear().await, Heard::Following { .. }));
+    }
+    // Over all its connections together.
+    for by_hand in [&one, &other] {
+        let mut third = Follows::begin(by_hand, None).await;
+        third.stream.hears_error(1, ErrorCode::Overloaded).await;
+    }
+    assert_eq!(rig.shared.stats.feed.followers.load(Relaxed), 2);
+    let neighbour = connect_with(&rig, Some(&rig.ca.issue("only-a.test")), ALPN, TransportConfig::default()).await;
+    let neighbour = neighbour.unwrap();
+    let mut follows = Follows::begin(&neighbour, None).await;
+    assert!(matches!(follows.hear().await, Heard::Following { .. }), "another caller has places of its own");
+    // One that leaves makes room.
+    drop(second);
+    other.connection.close(VarInt::from_u32(0), b"");
+    loop {
+        let mut third = Follows::begin(&one, None).await;
+        let mut followed = false;
+        third
+            .stream
+            .hear_raw(|raw| followed = matches!(read_announced(raw), Ok(Announced::Following { .. })))
+            .await
+            .expect("an answer");
+        if followed {
+            break;
+        }
+    }
 }
