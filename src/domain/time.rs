@@ -95,3 +95,19 @@ impl Expiry {
 
 /// The grain of last use, in seconds: a use is written down once in this time, so that reading costs no write.
 pub const LAST_USE_STEP_SECONDS: u32 = 1_024;
+
+/// The step of last use at `now`, in units of [`LAST_USE_STEP_SECONDS`]; never 0, which means "none known". It begins again
+/// after two years.
+pub fn use_step(now: Timestamp) -> u16 {
+    ((now.raw() / LAST_USE_STEP_SECONDS) as u16).max(1)
+}
+
+/// When a step of last use began, seen from `now`: the latest such moment. `None` if none is known.
+pub fn use_time(step: u16, now: Timestamp) -> Option<Timestamp> {
+    if step == 0 {
+        return None;
+    }
+    let current = now.raw() / LAST_USE_STEP_SECONDS;
+    let ago = (current as u16).wrapping_sub(step);
+    Some(Timestamp::from_raw(current.saturating_sub(u32::from(ago)) * LAST_USE_STEP_SECONDS))
+}

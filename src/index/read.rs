@@ -9,12 +9,13 @@ use crossbeam_epoch::Guard;
 
 use super::apply::{NO_GRANT, first_half};
 use super::facts::{EVERYWHERE, GRANT_WORDS, NO_TERMS, Tables, binding, grant as granted, pair, party, run, unpack};
-use super::tokens::{Found, SlotFacts, SlotTimes, use_step, use_time};
+use super::tokens::{Found, SlotFacts, SlotTimes};
 use super::{Index, Pin};
 use crate::domain::access::{
     ClientKind, Covers, GrantFacts, GrantStanding, MemberFacts, PartyFacts, PlaceFacts, PolicyFacts, TokenFacts,
 };
 use crate::domain::id::PERSONAL;
+use crate::domain::time::{use_step, use_time};
 use crate::domain::{
     Confirmation, Expiry, GrantId, ScopeCatalogue, ScopeMask, Sequence, Timestamp, TokenKey, TokenTimes,
 };

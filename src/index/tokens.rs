@@ -668,19 +668,3 @@ fn find_room(segment: &Segment, starts: [usize; 2]) -> Option<(Vec<usize>, usize
     }
     None
 }
-
-/// The step of last use at `now`; never 0, which means "none known".
-pub(crate) fn use_step(now: Timestamp) -> u16 {
-    ((now.raw() / crate::domain::time::LAST_USE_STEP_SECONDS) as u16).max(1)
-}
-
-/// When a step of last use began, seen from `now`: the latest such moment. `None` if none is known.
-pub(crate) fn use_time(step: u16, now: Timestamp) -> Option<Timestamp> {
-    if step == 0 {
-        return None;
-    }
-    let unit = crate::domain::time::LAST_USE_STEP_SECONDS;
-    let current = now.raw() / unit;
-    let ago = (current as u16).wrapping_sub(step);
-    Some(Timestamp::from_raw(current.saturating_sub(u32::from(ago)) * unit))
-}

@@ -2,7 +2,7 @@
 //! give the same. And files of a version that is not known yet: refused by name, and left as they are.
 //!
 //! `tests/vectors/data-1` is of version 1 of all formats: secrets, journal, two snapshots, the high-water mark, and
-//! `answers.json`. `TOKENSCOPE_GOLDEN=directory cargo test --test shipped golden` writes such a directory with the program as
+//! `answers.json`; `data-2` has snapshots of format 2 beside them. `TOKENSCOPE_GOLDEN=directory cargo test --test shipped golden` writes such a directory with the program as
 //! it is; one that is there is never written again. `tests/vectors/index.txt` lists all golden files.
 
 use std::fs;
@@ -297,12 +297,12 @@ fn a_file_of_an_unknown_version_is_refused_by_name_and_nothing_is_changed() {
     let spoil = |house: &House, which: &str| match which {
         "secrets" => overwrite(&house.data.join("secrets"), 8, &2_u32.to_le_bytes()),
         "journal" => journal_of_version_2(&house.data.join("journal.redb")),
-        _ => snapshots(house).iter().for_each(|path| overwrite(path, 8, &2_u32.to_le_bytes())),
+        _ => snapshots(house).iter().for_each(|path| overwrite(path, 8, &3_u32.to_le_bytes())),
     };
     for (which, words) in [
         ("secrets", &["secrets", "has version 2; this program reads version 1"][..]),
         ("journal", &["journal", "format 2", "1"]),
-        ("snapshots", &["snapshot", "has format 0x2, this program reads 0x1", "use the version that wrote it"]),
+        ("snapshots", &["snapshot", "has format 0x3, this program reads 0x2", "use the version that wrote it"]),
     ] {
         let mut house = house_on(golden);
         spoil(&house, which);

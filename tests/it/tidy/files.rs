@@ -11,7 +11,7 @@ const LINES_MAX: usize = 480;
 /// Files that are longer: path, the lines they may have, why. They may only shrink.
 const LONGER: [(&str, usize, &str); 1] = [(
     "src/index/apply.rs",
-    664,
+    610,
     "whether a change can be made and what it does belong side by side; to be cut along the kinds of changes",
 )];
 
