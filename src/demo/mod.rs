@@ -82,7 +82,8 @@ fn play(options: &Options, folder: &Folder, desk: &mut Desk<'_>) -> Outcome {
     )?;
     writeln!(desk.out, "{}", Stage::state(&stage))?;
     let mut record = Record::new(desk.json);
-    play::all(&mut stage, &mut record, &mut *desk.out, options.seed, (options.tokens, now), options.compare)?;
+    let world = (options.tokens, now, began);
+    play::all(&mut stage, &mut record, &mut *desk.out, options.seed, world, options.compare)?;
     stage.stop(&mut record, &mut *desk.out)?;
     let summary = record.summary(began.elapsed());
     write!(desk.out, "{summary}")?;

@@ -20,7 +20,7 @@ const INACTIVE: &str = r#"{"active":false}"#;
 pub(super) const COMPARED: usize = 1_000;
 /// Digests in one request; the API takes 256.
 const BATCH: usize = 250;
-/// Compared tokens live at least so much longer, in seconds, that none expires while the demo is played.
+/// Compared tokens live at least so much longer, in seconds, than the kill, that none expires until the last answer.
 const LIVES_ON_SECONDS: u32 = 900;
 
 /// What a step gives: the answer in words.
@@ -34,13 +34,13 @@ struct Play<'p> {
     row: &'static str,
 }
 
-/// Plays everything.
+/// Plays everything, in the world of so many `tokens` as it was `now`, when the demo `began`.
 pub(super) fn all(
     stage: &mut dyn Stage,
     record: &mut Record,
     out: &mut dyn Write,
     seed: u64,
-    (tokens, now): (u64, Timestamp),
+    (tokens, now, began): (u64, Timestamp, Instant),
     compared: usize,
 ) -> Result<(), Failure> {
     let named = story::samples(seed).into_iter().map(|sample| (sample.name, sample.token)).collect();
@@ -55,7 +55,7 @@ pub(super) fn all(
     play.risk()?;
     play.separate_rights()?;
     play.everything()?;
-    play.kill(&Crowd::of(seed, tokens, now, compared))
+    play.kill(&Crowd::of(seed, tokens, now, began, compared))
 }
 
 /// Sample tokens of the world, and which of them belong to its largest app.
@@ -66,7 +66,10 @@ struct Crowd {
 }
 
 impl Crowd {
-    fn of(seed: u64, tokens: u64, now: Timestamp, compared: usize) -> Self {
+    /// Of the world as it was made for `now`, when the demo began: since then, `began`, tokens have ended.
+    fn of(seed: u64, tokens: u64, now: Timestamp, began: Instant, compared: usize) -> Self {
+        let played = u32::try_from(began.elapsed().as_secs()).unwrap_or(u32::MAX);
+        let lived_until = now.plus(played).plus(LIVES_ON_SECONDS);
         let largest = World::client(0);
         let (mut digests, mut of_largest, mut clients) = (Vec::new(), Vec::new(), HashMap::new());
         for line in World::new(seed, tokens, now) {
@@ -75,7 +78,7 @@ impl Crowd {
                 Line::Token(token) => {
                     let lives = match token.times.expiry {
                         Expiry::Never => true,
-                        Expiry::At(end) => end > now.plus(LIVES_ON_SECONDS),
+                        Expiry::At(end) => end > lived_until,
                     };
                     if let (TokenName::Digest(digest), true) = (token.name, lives) {
                         digests.push(digest.to_hex());

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::play;
 use super::record::{Record, Step};
@@ -68,7 +68,7 @@ fn a_server_that_always_says_no_does_not_pass_and_is_played_to_the_end() {
     let mut record = Record::new(true);
     let mut out = Vec::new();
     let now = Timestamp::from_raw(1_790_000_000);
-    play::all(&mut Nay, &mut record, &mut out, 1, (2_000, now), 100).unwrap();
+    play::all(&mut Nay, &mut record, &mut out, 1, (2_000, now, Instant::now()), 100).unwrap();
     assert!(!record.all_held());
     let lines: Vec<serde_json::Value> =
         String::from_utf8(out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -35,6 +35,10 @@ use crate::domain::CallerId;
 /// A caller's share of one round, in bytes read and written: some 700 checks, which take a fifth of a millisecond.
 pub(super) const SHARE: usize = 32 * 1024;
 
+/// How many rounds may begin without anybody standing in line, before somebody has to: who is alone pays for the line with
+/// every ninth share only, and whoever comes meanwhile waits for so many shares at most before there is one.
+const ROUNDS_AHEAD: u32 = 8;
+
 /// What a stream that waited may do with what it has read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Turn {
@@ -57,6 +61,8 @@ pub(super) struct Turns {
 struct State {
     /// Grows with each round.
     round: u64,
+    /// Rounds that began without anybody in line, since one with.
+    ahead: u32,
     lanes: Vec<Lane>,
     /// Lanes without streams.
     free: Vec<usize>,
@@ -155,6 +161,8 @@ impl Turns {
         let mut state = self.state();
         let state = &mut *state;
         state.round += 1;
+        // Where more than one caller wants more than its share, nobody runs ahead.
+        state.ahead = if state.line.len() > 1 { ROUNDS_AHEAD } else { 0 };
         for _ in 0..state.line.len() {
             let Some(number) = state.line.pop_front() else { break };
             let Some(lane) = state.lanes.get_mut(number) else { continue };
@@ -205,6 +213,12 @@ impl Seat {
         let state = &mut *state;
         let Some(lane) = state.lanes.get_mut(self.lane) else { return true };
         lane.settle(state.round);
+        // Nobody waits: the next round may as well begin.
+        while lane.spent >= SHARE && state.line.is_empty() && state.ahead < ROUNDS_AHEAD {
+            state.ahead += 1;
+            state.round += 1;
+            lane.settle(state.round);
+        }
         if lane.spent < SHARE && lane.waiting.is_empty() {
             return true;
         }
