@@ -13,7 +13,7 @@ use crate::disk::{DataDir, DiskError};
 use crate::domain::{Epoch, Timestamp};
 use crate::feed::{Feed, Options as FeedOptions};
 use crate::index::Index;
-use crate::journal::{Options as JournalOptions, RedbJournal};
+use crate::journal::{Options as JournalOptions, PageCheck, RedbJournal};
 use crate::metrics::{SnapshotReading, StoreReadings};
 use crate::secrets::Secrets;
 use crate::server::Shared;
@@ -73,7 +73,7 @@ pub fn journal_options(config: &Config) -> JournalOptions {
 pub fn recover(config: &Config, secrets: &Secrets) -> Result<(Arc<DataDir>, Opened), StartError> {
     let dir = Arc::new(open_dir(config)?);
     let path = dir.file_path(JOURNAL_NAME).map_err(failed)?;
-    let options = journal_options(config);
+    let options = JournalOptions { page_check: PageCheck::BeforeCommits, ..journal_options(config) };
     let names = dir.list().map_err(failed)?;
     let journal = if names.iter().any(|name| name == JOURNAL_NAME) {
         RedbJournal::open(&path, &secrets.journal, options).map_err(failed)?

@@ -99,6 +99,15 @@ pub trait Journal: Send {
     /// Where the list ends.
     fn head(&self) -> Head;
 
+    /// Does what opening left for later and has to be done before anything is written; it may take as long as reading
+    /// everything once. The first commit does it if nobody has asked before.
+    ///
+    /// # Errors
+    /// [`JournalError::Poisoned`]: what is on disk cannot be written to.
+    fn make_ready(&mut self) -> Result<(), JournalError> {
+        Ok(())
+    }
+
     /// Appends a batch; all of it is durable on return, or the journal is poisoned. The entries' sequences go on from
     /// the head without a gap.
     ///

@@ -63,6 +63,9 @@ pub enum PageCheck {
     /// At every opening: reads the whole file once. An altered record of free pages could otherwise make a commit
     /// write over entries.
     Always,
+    /// Before the first commit, so that whoever only asks need not wait: at opening if the file was not closed
+    /// properly, else by [`Journal::make_ready`]. Entries are checked one by one when they are read, whatever redb says.
+    BeforeCommits,
     /// Only when the file was not closed properly. The entries are still checked one by one when they are read.
     AfterUncleanStop,
 }
@@ -86,6 +89,8 @@ pub struct RedbJournal {
     length: Length,
     /// Where the file is, if it is one: its disk may fill up.
     directory: Option<PathBuf>,
+    /// Every page has still to be checked before anything is written.
+    unchecked: bool,
     /// Why nothing is done any more.
     poison: Option<String>,
 }
@@ -211,8 +216,8 @@ impl RedbJournal {
             Err(fault) => return Err(fault.at(Sequence::ZERO)),
         };
         let links = keys.links(head.epoch);
-        let journal =
-            Self { database, keys, links, head, rows: Rows::default(), length, directory: None, poison: None };
+        let unchecked = options.page_check == PageCheck::BeforeCommits;
+        let journal = Self { unchecked, ..Self::over(database, keys, links, head, length) };
         journal.check_ends()?;
         Ok(journal)
     }
@@ -228,13 +233,17 @@ impl RedbJournal {
         let keys = Keys::new(key);
         let links = keys.links(epoch);
         let head = HeadRow { epoch, end: start, start };
-        let mut journal =
-            Self { database, keys, links, head, rows: Rows::default(), length, directory: None, poison: None };
+        let mut journal = Self::over(database, keys, links, head, length);
         match journal.write(head, |_, _| Ok(())) {
             Ok(_) => Ok(journal),
             Err(JournalError::Poisoned(what)) => Err(JournalError::Storage(what)),
             Err(error) => Err(error),
         }
+    }
+
+    fn over(database: Sheltered, keys: Keys, links: Links, head: HeadRow, length: Length) -> Self {
+        let rows = Rows::default();
+        Self { database, keys, links, head, rows, length, directory: None, unchecked: false, poison: None }
     }
 
     /// One journal transaction: `change` to the rows, and the head with it.
@@ -279,8 +288,26 @@ impl Journal for RedbJournal {
         self.head.head()
     }
 
-    fn commit(&mut self, batch: &[Entry]) -> Result<Head, JournalError> {
+    /// A page that is not what redb wrote poisons the journal, even where redb could mend it: it may have mended it by
+    /// going back to an older root. What is on disk is found out by the next opening, which checks first.
+    fn make_ready(&mut self) -> Result<(), JournalError> {
         self.sound()?;
+        if !self.unchecked {
+            return Ok(());
+        }
+        let Self { database, .. } = self;
+        match sheltered(|| Ok(database.check_integrity()?)) {
+            Ok(true) => {
+                self.unchecked = false;
+                Ok(())
+            }
+            Ok(false) => Err(self.poisoned("pages of the file were altered; start again to find out which".to_owned())),
+            Err(fault) => Err(self.poisoned(format!("its pages were checked: {}", fault.text))),
+        }
+    }
+
+    fn commit(&mut self, batch: &[Entry]) -> Result<Head, JournalError> {
+        self.make_ready()?;
         if batch.is_empty() {
             return Ok(self.head.head());
         }
@@ -313,7 +340,7 @@ impl Journal for RedbJournal {
     /// Deletes whole rows, a limited number in one journal transaction. The row `through` stands in stays unless it ends
     /// there, so the head may say less than was asked for. An error poisons the journal if it came while deleting.
     fn discard_through(&mut self, through: Sequence) -> Result<(), JournalError> {
-        self.sound()?;
+        self.make_ready()?;
         while let Some((rows, start)) = self.discardable(through, DISCARD_ROWS_MAX)? {
             let head = HeadRow { start, ..self.head };
             self.write(head, |_, entries| rows.iter().try_for_each(|row| Ok(entries.remove(row).map(drop)?)))?;

@@ -417,6 +417,10 @@ impl Worker {
     fn run(mut self) -> Result<(), JournalError> {
         let mut taken = Vec::new();
         let mut now = Timestamp::ZERO;
+        // Questions are answered meanwhile; changes wait.
+        if let Err(error) = self.journal.make_ready() {
+            self.poison(&error);
+        }
         loop {
             let (discard, stop) = self.take(&mut taken);
             let idle = taken.is_empty() && discard.is_none();
@@ -557,9 +561,7 @@ impl Worker {
         let head = match committed {
             Ok(head) => head,
             Err(error) => {
-                let why = error.to_string();
-                stats.poisoned.store(true, Relaxed);
-                self.shared.queues().closed = Some(why.clone());
+                let why = self.poison(&error);
                 let mut bell = Bell::default();
                 for (reply, _) in replies {
                     reply.lay(Err(CommitError::Unknown(why.clone())), &mut bell);
@@ -582,6 +584,14 @@ impl Worker {
         for (entry, (reply, grant)) in entries.iter().zip(replies) {
             reply.lay(Ok(Committed { sequence: entry.sequence, grant }), &mut bell);
         }
+    }
+
+    /// From now on no change is made. Returns why, for those who wait.
+    fn poison(&self, error: &JournalError) -> String {
+        let why = error.to_string();
+        self.shared.stats.poisoned.store(true, Relaxed);
+        self.shared.queues().closed = Some(why.clone());
+        why
     }
 
     fn discard(&mut self, through: Sequence) {

@@ -4,7 +4,7 @@
 //! for damage. Only calls into redb run sheltered; a panic of our own code stays one.
 
 use std::any::Any;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ::redb::{Database, Error};
@@ -68,6 +68,15 @@ impl Deref for Sheltered {
 
     fn deref(&self) -> &Database {
         match &self.0 {
+            Some(database) => database,
+            None => unreachable!("taken only by `close` and `drop`, which end it"),
+        }
+    }
+}
+
+impl DerefMut for Sheltered {
+    fn deref_mut(&mut self) -> &mut Database {
+        match &mut self.0 {
             Some(database) => database,
             None => unreachable!("taken only by `close` and `drop`, which end it"),
         }

@@ -412,6 +412,24 @@ fn a_journal_of_another_epoch_does_not_pass_for_this_one() {
     assert!(journal.read_after(Sequence::ZERO, Some(mine), &mut |_, _| Ok(())).is_err());
 }
 
+/// Commits to a journal that may be altered where nobody has looked yet, and opens it again: whether the commit was made.
+/// Refused or made, nothing that was acknowledged may be missing from a journal that opens.
+fn goes_on(mut journal: RedbJournal, path: &Path, acknowledged: usize, what: &str) -> bool {
+    let batch = tokens(journal.head().last, 3);
+    let committed = journal.commit(&batch);
+    match &committed {
+        Ok(head) => assert_eq!(head.last, batch[2].sequence, "{what}"),
+        Err(JournalError::Poisoned(_)) => assert!(journal.commit(&batch).is_err(), "{what}: poisoned once and not twice"),
+        Err(error) => panic!("{what}: {error}"),
+    }
+    drop(journal);
+    let least = if committed.is_ok() { acknowledged + 3 } else { acknowledged };
+    if let Ok(entries) = open(path).and_then(|journal| read(&journal, Sequence::ZERO)) {
+        assert!(entries.len() >= least, "{what}: {} entries of {least}", entries.len());
+    }
+    committed.is_ok()
+}
+
 /// In an optimised build one of these flips once made redb panic where the journal was dropped: it writes its record of
 /// free pages then, and the flip was in that record. Only calls had been sheltered, not the end of the database.
 #[test]
@@ -427,7 +445,7 @@ fn bits_flipped_in_the_file_give_an_error_or_change_nothing() {
     let sound = fs::read(&folder.journal).expect("read");
     // Bytes that are not zero are in use more often than others, so flip half of the bits there.
     let used: Vec<usize> = (0..sound.len()).filter(|at| sound[*at] != 0).collect();
-    let mut refused = 0;
+    let (mut refused, mut late) = (0, 0);
     for round in 0..400 {
         let at = if round % 2 == 0 { used[random.below(used.len())] } else { random.below(sound.len()) };
         fs::write(&folder.journal, &sound).expect("written");
@@ -437,13 +455,22 @@ fn bits_flipped_in_the_file_give_an_error_or_change_nothing() {
         byte[0] ^= 1 << random.below(8);
         file.seek(SeekFrom::Start(at as u64)).and_then(|_| file.write_all(&byte)).expect("written");
         drop(file);
-        let page_check = if round % 3 == 0 { PageCheck::AfterUncleanStop } else { PageCheck::Always };
+        let page_check = [PageCheck::AfterUncleanStop, PageCheck::Always, PageCheck::BeforeCommits][round % 3];
         let options = Options { page_check, ..Options::default() };
-        match RedbJournal::open(&folder.journal, &KEY, options).and_then(|journal| read(&journal, Sequence::ZERO)) {
-            Ok(entries) => assert_eq!(entries, all, "byte {at}"),
+        let opened = RedbJournal::open(&folder.journal, &KEY, options);
+        let noticed = opened.and_then(|journal| {
+            assert_eq!(read(&journal, Sequence::ZERO)?, all, "byte {at}");
+            Ok(journal)
+        });
+        match noticed {
+            Ok(journal) if page_check == PageCheck::BeforeCommits => {
+                late += usize::from(!goes_on(journal, &folder.journal, all.len(), &format!("byte {at}")));
+            }
+            Ok(_) => {}
             Err(JournalError::InUse) => panic!("byte {at}"),
             Err(_) => refused += 1,
         }
     }
+    assert!(late > 5, "only {late} flips were noticed before the first commit and not at opening");
     assert!(refused > 50, "only {refused} of 400 flips were noticed; the others were in unused bytes?");
 }
