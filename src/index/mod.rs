@@ -25,6 +25,7 @@
 
 mod ahead;
 mod apply;
+mod blocks;
 mod dense;
 mod facts;
 mod load;

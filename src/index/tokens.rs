@@ -13,7 +13,8 @@
 //! The table is cut into [`SEGMENTS`] segments by the key's first word. Within a segment each key has two buckets, from
 //! its second and third word (cuckoo hashing with two slots a bucket). `spilled` counts the keys whose first bucket
 //! this is and which live in their second, so that a miss usually reads one line. A segment that gets too full is
-//! built anew a little larger and swapped in, one at a time: growing never needs twice the memory, and stops nobody.
+//! built anew a little larger and swapped in, one at a time: growing never needs twice the memory, and stops nobody. Where
+//! the segments lie says `blocks.rs`; those that lie beside one that grew follow it a few insertions later.
 //!
 //! # The slot protocol
 //! The grant word alone says whether a slot holds a token, and the writer changes one slot at a time:
@@ -47,7 +48,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use crossbeam_epoch::{Atomic, Guard, Owned};
 
 use super::ahead::fetch;
-use super::zeroed::{Zero, Zeroed};
+use super::blocks::{Blocks, Part};
+use super::zeroed::Zero;
 use crate::domain::{Expiry, Timestamp, TokenKey, TokenTimes};
 
 /// Segments of the table. Many, so that each stays small: growing one is a pause of the writer, copying one a window
@@ -67,6 +69,8 @@ const REVOKED: u32 = 1 << 31;
 const FRESH_BUCKETS: usize = 4;
 /// Segments of fewer buckets grow by a third, larger ones by an eighth.
 const SMALL_BUCKETS: usize = 256;
+/// While segments have to follow their neighbours, one does for about so many insertions: a short pause, now and then.
+const FOLLOW_EVERY: usize = 16;
 /// How full a segment may get before it grows, in sixteenths of its slots.
 const FULL_SIXTEENTHS: usize = 14;
 /// How many buckets a search for room may look at before the segment grows instead.
@@ -114,14 +118,10 @@ unsafe impl Zero for Bucket {}
 
 /// The buckets of a segment; freed when the last reader of its time has gone.
 pub(crate) struct Segment {
-    buckets: Zeroed<Bucket>,
+    buckets: Part<Bucket>,
 }
 
 impl Segment {
-    fn zeroed(buckets: usize) -> Self {
-        Self { buckets: Zeroed::new(buckets) }
-    }
-
     pub(crate) fn buckets(&self) -> &[Bucket] {
         &self.buckets
     }
@@ -264,16 +264,19 @@ pub(crate) struct Tokens {
     /// segment looks at it before and after.
     moves: Box<[AtomicU64]>,
     bytes: AtomicU64,
+    blocks: Blocks<Bucket>,
 }
 
 impl Tokens {
     pub(crate) fn new() -> Self {
-        let fresh = || Atomic::new(Segment::zeroed(FRESH_BUCKETS));
+        let blocks = Blocks::new(SEGMENTS);
+        let fresh = |number| Atomic::new(Segment { buckets: blocks.part(number, FRESH_BUCKETS) });
         Self {
-            segments: (0..SEGMENTS).map(|_| fresh()).collect(),
+            segments: (0..SEGMENTS).map(fresh).collect(),
             used: (0..SEGMENTS).map(|_| AtomicU32::new(0)).collect(),
             moves: (0..SEGMENTS).map(|_| AtomicU64::new(0)).collect(),
             bytes: AtomicU64::new((SEGMENTS * FRESH_BUCKETS * 64) as u64),
+            blocks,
         }
     }
 
@@ -383,7 +386,21 @@ impl Tokens {
             segment = self.grow(number, guard)?;
         }
         self.used[number].store(used as u32, Ordering::Relaxed);
+        if used.is_multiple_of(FOLLOW_EVERY)
+            && let Some(neighbour) = self.blocks.left_behind(number)
+        {
+            self.follow(neighbour, guard);
+        }
         Ok(())
+    }
+
+    /// Moves a segment to where its neighbours went, if they went without it. For the writer alone.
+    fn follow(&self, number: usize, guard: &Guard) {
+        let Some(buckets) = self.blocks.waiting_for(number) else { return };
+        // One whose tokens do not fit there, which hardly ever happens, stays until it grows.
+        if buckets <= self.segment(number, guard).buckets().len() || self.rebuild(number, buckets, guard).is_none() {
+            self.blocks.pass(number);
+        }
     }
 
     /// Marks a token as revoked. For the writer alone. False if it is unknown.
@@ -403,6 +420,7 @@ impl Tokens {
         mut is_over: impl FnMut(&TokenKey, &SlotFacts) -> bool,
         mut gone: impl FnMut(&TokenKey, &SlotFacts),
     ) -> usize {
+        self.follow(number, guard);
         let segment = self.segment(number, guard);
         let mut swept = 0;
         for (at, bucket) in segment.buckets().iter().enumerate() {
@@ -475,7 +493,7 @@ impl Tokens {
         // Keys are spread evenly, so all segments are full at the same time: a large step would leave the whole table
         // a third empty just after. Small steps cost more rebuilding, which only matters where it is cheap.
         let step = if now < SMALL_BUCKETS { now / 3 } else { now / 8 };
-        let mut buckets = now + step + 1;
+        let mut buckets = self.blocks.waiting_for(number).unwrap_or(0).max(now + step + 1);
         let most = CROWDED_BUCKETS + self.used[number].load(Ordering::Relaxed) as usize * CROWDED_BUCKETS_EACH;
         while buckets < most {
             if let Some(segment) = self.rebuild(number, buckets, guard) {
@@ -489,7 +507,7 @@ impl Tokens {
     /// Builds a segment anew with so many buckets and swaps it in; `None` if the tokens did not fit.
     fn rebuild<'g>(&self, number: usize, buckets: usize, guard: &'g Guard) -> Option<&'g Segment> {
         let old = self.segments[number].load(Ordering::Acquire, guard);
-        let larger = Segment::zeroed(buckets);
+        let larger = Segment { buckets: self.blocks.part(number, buckets) };
         // SAFETY: never null, kept by the guard.
         let old_segment = unsafe { old.deref() };
         for bucket in old_segment.buckets() {

@@ -419,7 +419,9 @@ fn goes_on(mut journal: RedbJournal, path: &Path, acknowledged: usize, what: &st
     let committed = journal.commit(&batch);
     match &committed {
         Ok(head) => assert_eq!(head.last, batch[2].sequence, "{what}"),
-        Err(JournalError::Poisoned(_)) => assert!(journal.commit(&batch).is_err(), "{what}: poisoned once and not twice"),
+        Err(JournalError::Poisoned(_)) => {
+            assert!(journal.commit(&batch).is_err(), "{what}: poisoned once and not twice")
+        }
         Err(error) => panic!("{what}: {error}"),
     }
     drop(journal);

@@ -6,6 +6,8 @@ pub mod arc_swap;
 pub mod epoch;
 mod near;
 pub mod sync;
+#[path = "../blocks.rs"]
+pub mod blocks;
 #[path = "../zeroed.rs"]
 pub mod zeroed;
 

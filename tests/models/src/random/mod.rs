@@ -6,6 +6,8 @@ pub mod arc_swap;
 #[path = "../epoch.rs"]
 pub mod epoch;
 pub mod sync;
+#[path = "../blocks.rs"]
+pub mod blocks;
 #[path = "../zeroed.rs"]
 pub mod zeroed;
 
