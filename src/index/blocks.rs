@@ -15,8 +15,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::zeroed::{Zero, Zeroed};
 
-/// How many segments share a block: as many as a word has bits.
-pub(crate) const GROUP: usize = 64;
+/// How many segments share a block: as many as a word has bits. (Few for a fuzzer, which has few segments.)
+pub(crate) const GROUP: usize = if cfg!(fuzzing) { 2 } else { 64 };
+/// A bit for each of them.
+const ALL: u64 = u64::MAX >> (64 - GROUP);
 
 /// A segment's part of a block: an array that began as zeroes and begins with a cache line. The block stays as long as
 /// any of its parts.
@@ -93,7 +95,7 @@ impl<T: Zero> Blocks<T> {
             left.store(others & !bit, Ordering::Relaxed);
         } else {
             *newest = Newest { block: Arc::new(Zeroed::for_all(len * GROUP)), len };
-            left.store(!bit, Ordering::Relaxed);
+            left.store(ALL & !bit, Ordering::Relaxed);
         }
         Part::of(&newest.block, number, len)
     }
