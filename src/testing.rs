@@ -6,6 +6,8 @@
 pub mod filled;
 // For the bench and the load tester: a hit of the near-cache beside a signature verification and a map with locks.
 pub mod contest;
+// What followers were told, against what was done.
+pub mod histories;
 // What a fuzzer feeds with bytes.
 pub mod fuzz;
 
@@ -114,11 +116,19 @@ pub fn pepper() -> Pepper {
 pub fn service_over(index: Index, writer: Writer, list: &Listed) -> (Service, Control) {
     let feed = feed_over(list);
     let (committer, control) = store::start(writer, Box::new(list.clone()), feed, Limits::default());
+    (service_with(index, committer, Epoch(1)), control)
+}
+
+/// A service over an index and its writer, with a list of this epoch.
+///
+/// # Panics
+/// Never: the constants in it are well-formed.
+pub fn service_with(index: Index, committer: store::Committer, epoch: Epoch) -> Service {
     let options = Options {
         default_audience: vec![Audience::parse("https://api.example").expect("an audience")],
         prefix: TokenPrefix::parse("tks").expect("a prefix"),
     };
-    (Service::new(index, committer, Epoch(1), pepper(), options), control)
+    Service::new(index, committer, epoch, pepper(), options)
 }
 
 /// A feed that begins where the list ends.

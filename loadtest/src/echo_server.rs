@@ -129,7 +129,7 @@ fn transport(like: &QuicOptions) -> Arc<TransportConfig> {
         .max_concurrent_bidi_streams(VarInt::from_u32(like.streams))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None)
-        .send_fairness(false)
+        .send_fairness(true)
         .initial_rtt(like.initial_rtt)
         .ack_frequency_config(Some(frequency));
     Arc::new(transport)

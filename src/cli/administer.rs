@@ -314,6 +314,8 @@ pub(super) enum Scope {
     Retire {
         /// Its name.
         scope: String,
+        #[command(flatten)]
+        patience: Patience,
     },
 }
 
@@ -329,9 +331,9 @@ impl Scope {
                 let what = format!("{alias} is another name of {of}");
                 change(desk, ("POST", "/v1/scopes/aliases"), Some(&json!({ "alias": alias, "of": of })), &what)
             }
-            Self::Retire { scope } => {
+            Self::Retire { scope, patience } => {
                 let what = format!("scope {scope} is withdrawn");
-                change(desk, ("DELETE", &format!("/v1/scopes/{}", part(&scope))), None, &what)
+                wait_for(desk, &patience, ("DELETE", &format!("/v1/scopes/{}", part(&scope))), None, &what)
             }
         }
     }

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::remote::part;
-use super::words::{self, Access, Ends, TokenFrom};
+use super::words::{self, Access, Ends, Patience, TokenFrom};
 use super::{Desk, Failure, Outcome, list, show};
 
 #[derive(Subcommand, Debug)]
@@ -12,6 +12,7 @@ use super::{Desk, Failure, Outcome, list, show};
   tokenscope grant make --subject maria --client time-tracker --at 1579=tasks:read,projects:read --expires-in 90d
   tokenscope grant extend g17 --at 1592=tasks:read            its live tokens gain the workspace
   tokenscope grant narrow g17 --at 1579=tasks:read            it keeps only this
+  tokenscope grant narrow g17 --at 1579=tasks:read --wait fenced   and returns when no API server goes by more
   tokenscope grant show g17")]
 pub(super) enum Grant {
     /// Make a grant: who lets which app do what, where, until when.
@@ -43,6 +44,8 @@ pub(super) enum Grant {
         grant: String,
         #[command(flatten)]
         access: Access,
+        #[command(flatten)]
+        patience: Patience,
     },
     /// Show one grant.
     Show {
@@ -63,8 +66,8 @@ impl Grant {
                 let answer = desk.api()?.post("/v1/grants", &request)?;
                 desk.answer(&answer, |answer| show::done(answer, "made a grant"))
             }
-            Self::Extend { grant, access } => change(&grant, "extend", &access, desk),
-            Self::Narrow { grant, access } => change(&grant, "narrow", &access, desk),
+            Self::Extend { grant, access } => change(&grant, "extend", &access, &Patience::default(), desk),
+            Self::Narrow { grant, access, patience } => change(&grant, "narrow", &access, &patience, desk),
             Self::Show { grant } => {
                 let answer = desk.api()?.get(&format!("/v1/grants/{}", part(&grant)))?;
                 desk.answer(&answer, list::grants)
@@ -73,9 +76,10 @@ impl Grant {
     }
 }
 
-fn change(grant: &str, how: &str, access: &Access, desk: &mut Desk<'_>) -> Outcome {
+fn change(grant: &str, how: &str, access: &Access, patience: &Patience, desk: &mut Desk<'_>) -> Outcome {
     let request = json!({ "access": access.json()? });
-    let answer = desk.api()?.post(&format!("/v1/grants/{}/{how}", part(grant)), &request)?;
+    let path = format!("/v1/grants/{}/{how}", part(grant));
+    let answer = desk.api()?.post(&patience.path(&path), &request)?;
     let what = if how == "extend" { "extended" } else { "narrowed" };
     desk.answer(&answer, |answer| show::done(answer, &format!("{what} grant {grant}")))
 }

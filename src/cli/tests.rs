@@ -290,6 +290,49 @@ fn a_wrong_command_line_is_exit_code_2_and_calls_nothing() {
     }
 }
 
+/// `grant narrow` and `scope retire` could not be told to wait, although what they take away may be held in memory
+/// elsewhere as anything else.
+#[test]
+fn whatever_takes_rights_away_may_be_told_what_to_wait_for() {
+    let may_wait = [
+        ("revoke token", "/v1/revocations"),
+        ("revoke grant g1", "/v1/revocations"),
+        ("revoke app maria a --yes", "/v1/revocations"),
+        ("revoke subject maria --yes", "/v1/revocations"),
+        ("revoke client a --yes", "/v1/revocations"),
+        ("revoke issued-before 100 --all --yes", "/v1/revocations"),
+        ("grant narrow g1 --at 1579=x", "/v1/grants/g1/narrow"),
+        ("member remove maria 1579", "/v1/members/remove"),
+        ("policy mode 1579 approval-required", "/v1/policies/1579/mode"),
+        ("policy personal 1579 off", "/v1/policies/1579/personal_tokens"),
+        ("policy block 1579 a", "/v1/policies/1579/entries"),
+        ("policy unapprove 1579 a", "/v1/policies/1579/entries"),
+        ("client suspend a", "/v1/clients/a/switch"),
+        ("subject suspend maria", "/v1/subjects/maria/switch"),
+        ("scope retire x", "/v1/scopes/x"),
+    ];
+    for (line, path) in may_wait {
+        for (level, query) in [("applied", ""), ("durable", "?wait=durable"), ("fenced", "?wait=fenced")] {
+            let ran = run(&format!("{line} --wait {level}"), "secret-token\n");
+            assert_eq!(ran.code, 0, "{line}: {ran:?}");
+            assert_eq!(ran.called.last().unwrap().1, format!("{path}{query}"), "{line} --wait {level}");
+        }
+        let ran = run(&format!("{line} --wait soon"), "secret-token\n");
+        assert_eq!((ran.code, ran.called.len()), (USAGE, 0), "{line}: {ran:?}");
+    }
+    // And nothing else pretends to: whoever adds a verb decides.
+    let mut offered = std::collections::BTreeSet::new();
+    for verb in Line::command().get_subcommands() {
+        for leaf in std::iter::once(verb).chain(verb.get_subcommands()) {
+            if leaf.get_arguments().any(|argument| argument.get_id() == "wait") {
+                offered.insert(format!("{} {}", verb.get_name(), leaf.get_name()));
+            }
+        }
+    }
+    let listed = may_wait.iter().map(|(line, _)| line.split(' ').take(2).collect::<Vec<_>>().join(" "));
+    assert_eq!(offered, listed.collect());
+}
+
 #[test]
 fn a_token_is_read_whole_and_nothing_else_is_taken_for_one() {
     for (typed, token) in [("secret", "secret"), ("secret\n", "secret"), ("secret\r\n", "secret")] {

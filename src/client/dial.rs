@@ -105,6 +105,8 @@ pub(super) fn lost(error: &ConnectionError) -> Error {
     }
 }
 
+/// Fairness among streams stays on, because without it quinn knows no priorities: acknowledgements of a feed would wait behind
+/// questions for as long as there are any.
 fn transport() -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
     let mut frequency = AckFrequencyConfig::default();
@@ -119,7 +121,7 @@ fn transport() -> Arc<TransportConfig> {
         .receive_window(VarInt::from_u32(2 * 1024 * 1024))
         .send_window(1024 * 1024)
         .datagram_receive_buffer_size(None)
-        .send_fairness(false)
+        .send_fairness(true)
         .initial_rtt(Duration::from_millis(10))
         .ack_frequency_config(Some(frequency));
     Arc::new(transport)

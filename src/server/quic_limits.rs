@@ -137,6 +137,10 @@ impl Default for QuicOptions {
 impl QuicOptions {
     /// quinn's transport settings. No datagrams, no streams opened by the client one way, no migration (that stands
     /// with the server's settings): the protocol uses none.
+    ///
+    /// Fairness among streams stays on, because without it quinn knows no priorities: a stream that has begun to send goes on
+    /// before all others for as long as it has anything, and an announcement waited for seconds beside a stream that was
+    /// asked all the time.
     pub(super) fn transport(&self) -> Arc<TransportConfig> {
         let mut transport = TransportConfig::default();
         // An idle time-out beyond QUIC's range (2⁶² ms) cannot be meant; QUIC's largest takes its place.
@@ -150,7 +154,7 @@ impl QuicOptions {
             .max_idle_timeout(Some(idle))
             .datagram_receive_buffer_size(None)
             .crypto_buffer_size(16 * 1024)
-            .send_fairness(false)
+            .send_fairness(true)
             .initial_rtt(self.initial_rtt);
         if self.ack_every > 0 {
             let mut frequency = AckFrequencyConfig::default();

@@ -10,6 +10,7 @@ mod dice;
 mod face;
 mod golden;
 mod hazards;
+mod histories;
 mod lessons;
 mod model;
 mod near;

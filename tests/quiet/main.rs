@@ -2,6 +2,11 @@
 //!
 //! A binary of its own, because the allocator that counts is the whole process's.
 
+mod near;
+#[path = "../it/protocol/rig.rs"]
+#[expect(dead_code, reason = "the rig of the protocol's tests has more than is used here")]
+mod rig;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 

@@ -14,6 +14,7 @@ mod drain;
 mod full_disk;
 mod gateway;
 mod golden;
+mod hears;
 mod hostile;
 mod house;
 mod inject;

@@ -92,7 +92,7 @@ fn transport() -> Arc<TransportConfig> {
         .receive_window(VarInt::from_u32(2 * 1024 * 1024))
         .send_window(1024 * 1024)
         .datagram_receive_buffer_size(None)
-        .send_fairness(false)
+        .send_fairness(true)
         .initial_rtt(Duration::from_millis(10))
         .ack_frequency_config(Some(frequency));
     Arc::new(transport)

@@ -15,8 +15,9 @@ use axum_core::extract::{FromRef, FromRequestParts};
 use axum_core::response::{IntoResponse, Response};
 use http::request::Parts;
 
+use super::Realm;
 use super::path::{Pattern, fault};
-use super::refusal::{Refusal, asked, decided};
+use super::refusal::{self, REALM, Refusal, asked, decided};
 use crate::client::answer::{Decision, Error, Introspection, Token, Verdict};
 use crate::client::{Checks, Introspects};
 use crate::domain::scope::is_scope_name;
@@ -33,13 +34,22 @@ pub trait Needs: 'static {
 
 /// Whoever decides, as a router's state, or a part of it that implements [`FromRef`].
 #[derive(Clone)]
-pub struct Gate(Arc<dyn Decides>);
+pub struct Gate {
+    decides: Arc<dyn Decides>,
+    realm: Realm,
+}
 
 impl Gate {
     /// Asks this one: a [`NearCache`](crate::client::NearCache), a [`Client`](crate::client::Client), or a
     /// [`Fake`](crate::client::Fake) in tests.
     pub fn new(checks: impl Introspects) -> Self {
-        Self(Arc::new(checks))
+        Self { decides: Arc::new(checks), realm: REALM.into() }
+    }
+
+    /// Names the part of the API that is protected, as [`RequireScope::realm`](super::RequireScope::realm) does.
+    #[must_use]
+    pub fn realm(self, realm: &str) -> Self {
+        Self { realm: refusal::realm(realm).into(), ..self }
     }
 }
 
@@ -179,12 +189,12 @@ impl<N: Needs> Admitted<N> {
     /// # Errors
     /// What the request is to be answered: 401 if the token has ended meanwhile, 503 if there is no answer.
     pub async fn who(&self) -> Result<Introspection, Refused> {
-        let refusal = match self.gate.0.introspect_at(self.token, &self.place).await {
+        let refusal = match self.gate.decides.introspect_at(self.token, &self.place).await {
             Ok(Verdict::Active(who)) => return Ok(*who),
             Ok(Verdict::Inactive) => Refusal::Inactive,
             Err(_) => Refusal::NoVerdict,
         };
-        Err(Refused { refusal, scope: N::SCOPE })
+        Err(Refused { refusal, realm: self.gate.realm.clone(), scope: N::SCOPE })
     }
 }
 
@@ -198,24 +208,25 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
         const { Self::SOUND };
-        let refused = |refusal| Refused { refusal, scope: N::SCOPE };
         let gate = Gate::from_ref(state);
+        let refused = |refusal| Refused { refusal, realm: gate.realm.clone(), scope: N::SCOPE };
         let place = || Pattern::sound(N::PATH).place(parts.uri.path());
         let (token, place) = asked(&parts.headers, place).map_err(refused)?;
-        decided(gate.0.check(token, N::SCOPE, &place).await).map_err(refused)?;
+        decided(gate.decides.check(token, N::SCOPE, &place).await).map_err(refused)?;
         Ok(Self { token, place: place.into(), gate, needs: PhantomData })
     }
 }
 
 /// A request that is not let in, and what it is to be answered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refused {
     refusal: Refusal,
+    realm: Realm,
     scope: &'static str,
 }
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        self.refusal.response(self.scope)
+        self.refusal.response(&self.realm, self.scope)
     }
 }

@@ -13,14 +13,14 @@
 //!
 //! | what | status | `WWW-Authenticate` (RFC 6750, section 3) |
 //! | --- | --- | --- |
-//! | no token | 401 | `Bearer` |
-//! | `Authorization` twice, or a `Bearer` without a token | 400 | `error="invalid_request"` |
-//! | the token is not active | 401 | `error="invalid_token"` |
-//! | active, but may not do this here | 403 | `error="insufficient_scope"`, the scope, and why |
+//! | no token | 401 | `Bearer` and the realm; no error, since nothing was tried |
+//! | `Authorization` twice, or a `Bearer` without a token | 400 | the realm, `error="invalid_request"` |
+//! | the token is not active | 401 | the realm, `error="invalid_token"` |
+//! | active, but may not do this here | 403 | the realm, `error="insufficient_scope"`, why, and the `scope` that is needed |
 //! | no verdict | 503 | none, since the token may be good; `Retry-After: 1` |
 //! | a path of another form | 404 | none |
 //!
-//! The token is taken from the `Authorization` header alone, hashed, and forgotten; a route finds the hash as
+//! The realm is `api` unless another one is set. The token is taken from the `Authorization` header alone, hashed, and forgotten; a route finds the hash as
 //! [`Bearer`] among the request's extensions, a handler in its `Admitted`. The pattern is compared with the path as the layer sees it.
 
 // The same as an argument of axum's handlers.
@@ -47,7 +47,7 @@ use super::Checks;
 use super::answer::Token;
 use crate::domain::scope::is_scope_name;
 use path::Pattern;
-use refusal::{asked, decided};
+use refusal::{REALM, asked, decided};
 
 #[cfg(feature = "axum")]
 pub use extract::{Admitted, Gate, Needs, Refused};
@@ -65,15 +65,19 @@ struct Need {
     place_of: Box<PlaceOf>,
 }
 
+/// What everybody is told who is not let in.
+type Realm = Arc<str>;
+
 /// The layer; see the top of this page.
 pub struct RequireScope<C> {
     checks: C,
     need: Arc<Need>,
+    realm: Realm,
 }
 
 impl<C: Clone> Clone for RequireScope<C> {
     fn clone(&self) -> Self {
-        Self { checks: self.checks.clone(), need: self.need.clone() }
+        Self { checks: self.checks.clone(), need: self.need.clone(), realm: self.realm.clone() }
     }
 }
 
@@ -101,7 +105,14 @@ impl<C: Checks> RequireScope<C> {
             return Err(PatternError { pattern: scope.to_owned(), what: "is not the name of a scope" });
         }
         let need = Need { scope: scope.into(), place_of: Box::new(place_of) };
-        Ok(Self { checks, need: Arc::new(need) })
+        Ok(Self { checks, need: Arc::new(need), realm: REALM.into() })
+    }
+
+    /// Names the part of the API that is protected (RFC 9110, section 11.5): every challenge says it. What cannot stand in
+    /// one (anything but visible ASCII and spaces, `"`, `\`) becomes `?`.
+    #[must_use]
+    pub fn realm(self, realm: &str) -> Self {
+        Self { realm: refusal::realm(realm).into(), ..self }
     }
 }
 
@@ -144,7 +155,7 @@ where
         // The one that was found ready is the one that is called.
         let unready = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, unready);
-        let RequireScope { checks, need } = self.layer.clone();
+        let RequireScope { checks, need, realm } = self.layer.clone();
         let asked = asked(request.headers(), || (need.place_of)(request.uri(), request.headers()));
         Box::pin(async move {
             let admitted = match asked {
@@ -156,7 +167,7 @@ where
             };
             match admitted {
                 Ok(()) => inner.call(request).await,
-                Err(refusal) => Ok(refusal.response(&need.scope)),
+                Err(refusal) => Ok(refusal.response(&realm, &need.scope)),
             }
         })
     }

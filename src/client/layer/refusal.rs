@@ -1,7 +1,8 @@
 //! Who is let in, and what everybody else is told: the same for the layer and the extractor.
 //!
-//! Statuses and challenges are those of RFC 6750, section 3; the table stands on the room's first page. Which way it
-//! falls: whoever was not said to be allowed is refused.
+//! Statuses and challenges are those of RFC 6750, section 3; the table stands on the room's first page. A challenge has at
+//! least one attribute, which is the realm; an error only where a token came. Which way it falls: whoever was not said to
+//! be allowed is refused.
 
 use http::header::{AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
@@ -10,6 +11,16 @@ use crate::client::answer::{Decision, Error, Token};
 
 /// The longest `Authorization` header that is looked at, in bytes.
 const AUTHORIZATION_BYTES_MAX: usize = 8 * 1024;
+
+/// The realm of those who have set none.
+pub(super) const REALM: &str = "api";
+
+/// A realm as it may stand between quotation marks: visible ASCII and spaces without `"` and `\`; `?` in the place of
+/// anything else.
+pub(super) fn realm(text: &str) -> Box<str> {
+    let fits = |c: char| (' '..='~').contains(&c) && c != '"' && c != '\\';
+    text.chars().map(|c| if fits(c) { c } else { '?' }).collect()
+}
 
 /// Why a request is not let in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,20 +34,17 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    /// The whole answer; `scope` is what would have been needed.
-    pub(super) fn response<R: Default>(self, scope: &str) -> Response<R> {
+    /// The whole answer; `scope` is what would have been needed, `realm` went through [`realm`].
+    pub(super) fn response<R: Default>(self, realm: &str, scope: &str) -> Response<R> {
+        let bearer = |more: String| Some(format!("Bearer realm=\"{realm}\"{more}"));
         let (status, challenge) = match self {
-            Self::NoToken => (StatusCode::UNAUTHORIZED, Some("Bearer".to_owned())),
-            Self::BadRequest => (StatusCode::BAD_REQUEST, Some(r#"Bearer error="invalid_request""#.to_owned())),
+            Self::NoToken => (StatusCode::UNAUTHORIZED, bearer(String::new())),
+            Self::BadRequest => (StatusCode::BAD_REQUEST, bearer(error("invalid_request", MALFORMED))),
             Self::NoPlace => (StatusCode::NOT_FOUND, None),
-            Self::Inactive => (
-                StatusCode::UNAUTHORIZED,
-                Some(r#"Bearer error="invalid_token", error_description="the token is not active""#.to_owned()),
-            ),
+            Self::Inactive => (StatusCode::UNAUTHORIZED, bearer(error("invalid_token", INACTIVE))),
             Self::Denied(why) => {
-                let challenge =
-                    format!(r#"Bearer error="insufficient_scope", scope="{scope}", error_description="{why}""#);
-                (StatusCode::FORBIDDEN, Some(challenge))
+                let needed = format!("{}, scope=\"{scope}\"", error("insufficient_scope", why));
+                (StatusCode::FORBIDDEN, bearer(needed))
             }
             Self::NoVerdict => (StatusCode::SERVICE_UNAVAILABLE, None),
         };
@@ -44,7 +52,7 @@ impl Refusal {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        // Scopes and explanations are visible ASCII without quotation marks.
+        // Realms, scopes and explanations are visible ASCII without quotation marks.
         if let Some(challenge) = challenge.and_then(|text| HeaderValue::from_str(&text).ok()) {
             headers.insert(WWW_AUTHENTICATE, challenge);
         }
@@ -53,6 +61,13 @@ impl Refusal {
         }
         response
     }
+}
+
+const MALFORMED: &str = "one Authorization header with one token is wanted";
+const INACTIVE: &str = "the token is not active";
+
+fn error(code: &str, description: &str) -> String {
+    format!(", error=\"{code}\", error_description=\"{description}\"")
 }
 
 /// The token of a request, hashed.

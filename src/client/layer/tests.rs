@@ -103,6 +103,7 @@ async fn routed(mut router: Router, path: &str, authorizations: &[&'static str])
     answer(head.status.as_u16(), &head.headers, String::from_utf8(body).unwrap())
 }
 
+// R6750-01, R6750-02, R6750-03, R6750-04.
 #[tokio::test]
 async fn each_outcome_has_its_status_and_its_challenge_at_either_door() {
     for door in [Door::Layer, Door::Extractor] {
@@ -110,23 +111,31 @@ async fn each_outcome_has_its_status_and_its_challenge_at_either_door() {
     }
 }
 
+const MALFORMED: &str = r#"Bearer realm="api", error="invalid_request", error_description="one Authorization header with one token is wanted""#;
+
 async fn each_outcome_at(door: Door) {
     let (fake, here) = (fake(), "/workspaces/1579/tasks");
     for (path, authorizations, status, challenge) in [
         (here, &["Bearer ann's"][..], 200, ""),
         (here, &["bearer ann's"], 200, ""),
         ("/workspaces/1579/tasks/7?all", &["Bearer ann's"], 200, ""),
-        (here, &[], 401, "Bearer"),
-        (here, &["Basic YTpi"], 401, "Bearer"),
-        (here, &["Bearer"], 400, r#"Bearer error="invalid_request""#),
-        (here, &["Bearer a b"], 400, r#"Bearer error="invalid_request""#),
-        (here, &["Bearer ann's", "Bearer ann's"], 400, r#"Bearer error="invalid_request""#),
-        (here, &["Bearer eve's"], 401, r#"Bearer error="invalid_token", error_description="the token is not active""#),
+        // Nothing was tried, so there is no error to name (RFC 6750, section 3.1).
+        (here, &[], 401, r#"Bearer realm="api""#),
+        (here, &["Basic YTpi"], 401, r#"Bearer realm="api""#),
+        (here, &["Bearer"], 400, MALFORMED),
+        (here, &["Bearer a b"], 400, MALFORMED),
+        (here, &["Bearer ann's", "Bearer ann's"], 400, MALFORMED),
+        (
+            here,
+            &["Bearer eve's"],
+            401,
+            r#"Bearer realm="api", error="invalid_token", error_description="the token is not active""#,
+        ),
         (
             "/workspaces/1601/tasks",
             &["Bearer ann's"],
             403,
-            r#"Bearer error="insufficient_scope", scope="tasks:read", error_description="an administrator of the workspace has blocked the app""#,
+            r#"Bearer realm="api", error="insufficient_scope", error_description="an administrator of the workspace has blocked the app", scope="tasks:read""#,
         ),
         ("/elsewhere/1579/tasks", &["Bearer ann's"], 404, ""),
         ("/workspaces/15%2F79/tasks", &["Bearer ann's"], 404, ""),
@@ -137,6 +146,52 @@ async fn each_outcome_at(door: Door) {
     }
     fake.is_down(true);
     assert_eq!(asked(door, &fake, here, &["Bearer ann's"]).await, (503, String::new(), String::new()), "{door:?}");
+}
+
+/// A bare `Bearer` is no challenge: RFC 6750 wants at least one attribute, and clients that parse by its grammar found none.
+// R6750-05, R6750-06.
+#[tokio::test]
+async fn every_challenge_keeps_the_grammar_and_says_the_realm_that_was_set() {
+    for (set, said) in [("tasks of Ann & Co.", "tasks of Ann & Co."), ("a\"b\\c\r\nd\u{e9}", "a?b?c??d?"), ("", "")] {
+        for (path, authorizations, status, names) in [
+            ("/workspaces/1579/tasks", &[][..], 401, &["realm"][..]),
+            ("/workspaces/1579/tasks", &["Bearer "], 400, &["realm", "error", "error_description"]),
+            ("/workspaces/1579/tasks", &["Bearer eve's"], 401, &["realm", "error", "error_description"]),
+            ("/workspaces/1601/tasks", &["Bearer ann's"], 403, &["realm", "error", "error_description", "scope"]),
+        ] {
+            let layer = RequireScope::new(fake(), ReadTasks::SCOPE, ReadTasks::PATH).unwrap().realm(set);
+            let response = layer.layer(Route).call(request(path, authorizations, ())).await.unwrap();
+            let layered = answer(response.status().as_u16(), response.headers(), response.body().clone());
+            let router = Router::new().fallback(route).with_state(Gate::new(fake()).realm(set));
+            assert_eq!(routed(router, path, authorizations).await, layered, "both doors say the same");
+            assert_eq!(layered.0, status, "{path} {authorizations:?}");
+            let attributes = attributes(&layered.1);
+            assert_eq!(attributes.iter().map(|(name, _)| *name).collect::<Vec<_>>(), names, "{layered:?}");
+            assert_eq!(attributes[0], ("realm", said));
+        }
+    }
+}
+
+/// A challenge taken apart by RFC 6750's grammar: the scheme, then one attribute or more, each once and quoted.
+fn attributes(challenge: &str) -> Vec<(&str, &str)> {
+    let mut rest = challenge.strip_prefix("Bearer ").expect("a scheme and at least one attribute");
+    let mut found = Vec::new();
+    loop {
+        let (name, after) = rest.split_once("=\"").expect("a name");
+        let (value, after) = after.split_once('"').expect("a value between quotation marks");
+        let fits = |c: char| match name {
+            "scope" => matches!(c, '\x20' | '\x21' | '\x23'..='\x5b' | '\x5d'..='\x7e'),
+            "realm" | "error" | "error_description" => matches!(c, '\x20'..='\x21' | '\x23'..='\x5b' | '\x5d'..='\x7e'),
+            _ => panic!("an attribute {name}"),
+        };
+        assert!(value.chars().all(fits), "{name}: {value}");
+        assert!(found.iter().all(|(known, _)| *known != name), "{name} twice");
+        found.push((name, value));
+        if after.is_empty() {
+            return found;
+        }
+        rest = after.strip_prefix(", ").expect("another attribute");
+    }
 }
 
 struct WriteTasks;

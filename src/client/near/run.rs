@@ -21,6 +21,10 @@ use crate::wire::follow::{read_announced, write_follower};
 use crate::wire::message::{Answer, kind};
 use crate::wire::{STREAM_FEED, Split, decode};
 
+/// Acknowledgements and renewals go before the questions of the same connection, which have 0: a fence may wait for one, and a
+/// lease has to be renewed while questions pile up.
+const PRIORITY: i32 = 1;
+
 /// How long a link is waited for at a time.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -68,6 +72,8 @@ impl Feed<'_> {
             Ok(Err(error)) => return lost(&error),
             Err(_) => return Error::Unavailable("the server opens no stream".to_owned()),
         };
+        // The stream may be gone already; then writing to it says so.
+        let _ = send.set_priority(PRIORITY);
         match self.talk(&mut send, &mut receive, deadline).await {
             Ok(never) => match never {},
             Err(error) => error,

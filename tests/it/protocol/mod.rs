@@ -4,6 +4,7 @@ mod bytes;
 mod certificates;
 mod fakes;
 mod follow;
+mod hears;
 pub mod rig;
 
 use std::sync::atomic::Ordering::Relaxed;

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -12,11 +12,11 @@ use tokenscope::client::{Client, Options};
 use tokenscope::clock::Clock;
 use tokenscope::domain::mint::TokenPrefix;
 use tokenscope::domain::{
-    Audience, CallerId, ClientId, Epoch, Expiry, GrantId, Pepper, Place, Reach, Sequence, SubjectId, Timestamp,
+    Audience, CallerId, ClientId, Entry, Epoch, Expiry, GrantId, Pepper, Place, Reach, Sequence, SubjectId, Timestamp,
     TokenTimes,
 };
 use tokenscope::feed::{Feed, Options as FeedOptions};
-use tokenscope::journal::{Options as JournalOptions, RedbJournal};
+use tokenscope::journal::{ChainHash, Head, Journal, JournalError, Options as JournalOptions, RedbJournal};
 use tokenscope::server::credentials::{Callers, CredentialsOf};
 use tokenscope::server::quic::QuicDoor;
 use tokenscope::server::quic_limits::QuicOptions;
@@ -114,6 +114,8 @@ pub struct Rig {
     pub address: SocketAddr,
     /// The grant of `token`.
     pub grant: GrantId,
+    /// Everything that was made durable, in order.
+    pub list: List,
     _writer: Control,
     _folder: tempfile::TempDir,
 }
@@ -137,16 +139,61 @@ fn seed() -> [u8; 24] {
     seed
 }
 
-fn service(folder: &Path, epoch: Epoch, lease: Duration) -> (Service, Control) {
+/// The journal, and what went into it, for tests to look at.
+struct Noted(RedbJournal, List);
+
+impl Journal for Noted {
+    fn head(&self) -> Head {
+        self.0.head()
+    }
+
+    fn commit(&mut self, batch: &[Entry]) -> Result<Head, JournalError> {
+        let head = self.0.commit(batch)?;
+        self.1.lock().unwrap().extend_from_slice(batch);
+        Ok(head)
+    }
+
+    fn read_after(
+        &self,
+        after: Sequence,
+        chain: Option<ChainHash>,
+        visit: &mut dyn FnMut(&Entry, ChainHash) -> Result<(), JournalError>,
+    ) -> Result<Head, JournalError> {
+        self.0.read_after(after, chain, visit)
+    }
+
+    fn discard_through(&mut self, through: Sequence) -> Result<(), JournalError> {
+        self.0.discard_through(through)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.bytes()
+    }
+
+    fn space_left(&self) -> Option<u64> {
+        self.0.space_left()
+    }
+
+    fn close(self: Box<Self>) -> Result<(), JournalError> {
+        Box::new(self.0).close()
+    }
+}
+
+/// A list that is noted.
+type List = Arc<Mutex<Vec<Entry>>>;
+
+fn service(folder: &Path, epoch: Epoch, lease: Duration) -> (Service, Control, List) {
     let journal = RedbJournal::create(&folder.join("journal"), &[7; 32], epoch, JournalOptions::default()).unwrap();
+    let list = List::default();
     let (index, writer) = tokenscope::index::new();
     let feed = Feed::new(&FeedOptions { lease, ..FeedOptions::new(epoch, Sequence::ZERO, seed()) });
-    let (committer, control) = tokenscope::store::start(writer, Box::new(journal), feed, Limits::default());
+    let (committer, control) =
+        tokenscope::store::start(writer, Box::new(Noted(journal, list.clone())), feed, Limits::default());
     let options = ServiceOptions {
         default_audience: vec![Audience::parse("api").unwrap()],
         prefix: TokenPrefix::parse("tks").unwrap(),
     };
-    (Service::new(index, committer, epoch, Pepper::from_bytes(&[9; 16]), options), control)
+    (Service::new(index, committer, epoch, Pepper::from_bytes(&[9; 16]), options), control, list)
 }
 
 impl Rig {
@@ -169,7 +216,7 @@ impl Rig {
     pub async fn start_leasing(lease: Duration, options: QuicOptions, tunnel: Tunnel, ca: Arc<Ca>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let epoch = Epoch(0x0000_0068_0000_0001);
-        let (service, control) = service(folder.path(), epoch, lease);
+        let (service, control, list) = service(folder.path(), epoch, lease);
         let shared = Shared {
             service,
             callers: Arc::new(ArcSwap::from_pointee(Callers::new(callers()))),
@@ -182,7 +229,7 @@ impl Rig {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let door = QuicDoor::open(any, options, &material, shared.clone(), tunnel, shutdown).unwrap();
         let address = door.local_addr();
-        Self { ca, shared, door: Some(door), phase, address, grant, _writer: control, _folder: folder }
+        Self { ca, shared, door: Some(door), phase, address, grant, list, _writer: control, _folder: folder }
     }
 
     /// Opens the door again where it was.
