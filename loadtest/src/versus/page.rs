@@ -145,7 +145,7 @@ fn write_html(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
     writeln!(out, "</table><h2>Answers per server CPU-second</h2>{}", bars(outcome))?;
     writeln!(
         out,
-        "<h2>Cells</h2><table><tr><th></th><th>answers/s</th><th>lowest … highest</th><th>per server CPU-s</th>"
+        "<h2>Cells</h2><div class=\"wide\"><table><tr><th></th><th>answers/s</th><th>lowest … highest</th><th>per server CPU-s</th>"
     )?;
     writeln!(out, "<th>CPU-s per million</th><th>p50</th><th>p99</th><th>generator</th><th>errors</th></tr>")?;
     for (name, cell) in &outcome.cells {
@@ -165,7 +165,7 @@ fn write_html(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
             cell.errors
         )?;
     }
-    writeln!(out, "</table>")?;
+    writeln!(out, "</table></div>")?;
     if let Some(looked) = &outcome.looked {
         writeln!(
             out,
@@ -283,7 +283,7 @@ fn bars(outcome: &Outcome) -> String {
         let top = f64::from(number) * step;
         let at = |value: f64| left + value / most * width;
         let (middle, (low, high)) = (median(&cell.per_cpu_second), extremes(&cell.per_cpu_second));
-        let colour = if name.starts_with("native") || name.starts_with("client") || name.starts_with("https ") {
+        let colour = if name.starts_with("native") || name.starts_with("client") || name.starts_with("https") {
             "#0072b2"
         } else {
             "#9a9a9a"
