@@ -153,7 +153,10 @@ impl Desk<'_> {
 }
 
 /// One thing that is measured: its name, and a round of it, which says how long it took if not all of it is to be counted.
-type Row<'r> = (String, Box<dyn FnMut(&Round) -> Option<f64> + 'r>);
+type Row<'r> = (String, Run<'r>);
+
+/// A round of a row.
+type Run<'r> = Box<dyn FnMut(&Round) -> Option<f64> + 'r>;
 
 fn main() {
     if is_test() {
@@ -232,11 +235,7 @@ fn served(index: &Index, writer: index::Writer, listed: &Listed) -> (Service, st
 }
 
 /// A row that looks up one token after the other, known ones or others.
-fn each<'r>(
-    is_known: bool,
-    pepper: &'r Pepper,
-    mut of: impl FnMut(TokenKey) -> u64 + 'r,
-) -> Box<dyn FnMut(&Round) -> Option<f64> + 'r> {
+fn each<'r>(is_known: bool, pepper: &'r Pepper, mut of: impl FnMut(TokenKey) -> u64 + 'r) -> Run<'r> {
     Box::new(move |round: &Round| {
         let found: u64 = round.digests(is_known).map(|digest| of(pepper.key(&digest))).sum();
         black_box(found);
@@ -285,7 +284,7 @@ fn found_by(index: &Index) -> impl FnMut(TokenKey) -> u64 {
 }
 
 /// 32 tokens are asked of memory before the first of them is looked up.
-fn together<'r>(is_known: bool, index: &'r Index, pepper: &'r Pepper) -> Box<dyn FnMut(&Round) -> Option<f64> + 'r> {
+fn together<'r>(is_known: bool, index: &'r Index, pepper: &'r Pepper) -> Run<'r> {
     let mut keys = Vec::with_capacity(index::AHEAD);
     Box::new(move |round: &Round| {
         let mut digests = round.digests(is_known);
