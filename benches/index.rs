@@ -1,29 +1,42 @@
 //! What a question costs without a socket, and what a look into the index costs beside maps of many writers.
 //!
-//! `cargo bench --bench index` measures with a million tokens; `TOKENSCOPE_BENCH_TOKENS=10000000` with ten. With `--test`
+//! `cargo bench --bench index` measures with a million tokens and then with ten; `TOKENSCOPE_BENCH_TOKENS=1M,100M` with as many
+//! as it says. A hundred million take some 16 GiB, without the maps, which are left out above twenty. With `--test`
 //! everything runs once, small, and no number means anything. Short rounds of all rows are interleaved, so that
 //! a machine whose speed drifts slows all rows alike; only ratios are worth quoting. See `benches/README.md`.
 
 use std::cell::LazyCell;
 use std::hint::black_box;
+use std::rc::Rc;
 
 use dashmap::DashMap;
-use tokenscope::domain::{Pepper, Timestamp, TokenDigest, TokenKey};
-use tokenscope::index::Index;
+use tokenscope::domain::mint::TokenPrefix;
+use tokenscope::domain::{Audience, Epoch, Pepper, Timestamp, TokenDigest, TokenKey};
+use tokenscope::index::{self, Index};
 use tokenscope::service::caller::Caller;
-use tokenscope::service::{AHEAD, Coming, Decision, Introspection, PlaceAsked, ScopeAsked, Scratch, Service};
+use tokenscope::service::{AHEAD, Coming, Decision, Introspection, Options, PlaceAsked, ScopeAsked, Scratch, Service};
+use tokenscope::store;
 use tokenscope::testing::filled::{Question, filled};
-use tokenscope::testing::{Listed, almighty, pepper, service_over};
+use tokenscope::testing::{Listed, almighty, feed_over, pepper};
 use tokenscope::wire::message::Outcome;
 use tokenscope::wire::{Request, Split, decode, encode};
 
 // What benches have in common.
 mod turns;
+// A writer that works meanwhile.
+mod writing;
 
 use turns::{is_test, processor_time};
+use writing::Writing;
 
 const NOW: Timestamp = Timestamp::from_raw(1_800_000_000);
 const SEED: u64 = 1;
+
+/// Tokens that are measured with, unless others are asked for.
+const SIZES: [u64; 2] = [1_000_000, 10_000_000];
+
+/// Above this many tokens there is no memory for the maps of others on an ordinary machine.
+const MAPS_MAX: u64 = 20_000_000;
 
 fn mixed(number: u64) -> u64 {
     let mut mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -35,6 +48,7 @@ fn mixed(number: u64) -> u64 {
 /// What one round asks: tokens that are known and tokens that are not, as keys' digests and as the bytes of messages.
 struct Round {
     known: Vec<Question>,
+    unknown: Vec<TokenDigest>,
     known_bytes: Vec<u8>,
     unknown_bytes: Vec<u8>,
 }
@@ -46,9 +60,7 @@ impl Round {
         let bytes = |salt: u8| {
             let mut bytes = Vec::new();
             for Question { digest, place, scope, .. } in &known {
-                let mut digest = *digest.as_bytes();
-                digest[0] ^= salt;
-                let (digest, scope, place) = (TokenDigest::from_bytes(digest), *scope, *place);
+                let (digest, scope, place) = (salted(*digest, salt), *scope, *place);
                 let request = Request::CheckNumbers { digest, scope, place };
                 let envelope = tokenscope::wire::Envelope { id: 1, least: None, request };
                 encode::request(&mut bytes, &envelope).expect("short");
@@ -56,8 +68,22 @@ impl Round {
             bytes
         };
         let (known_bytes, unknown_bytes) = (bytes(0), bytes(1));
-        Self { known, known_bytes, unknown_bytes }
+        let unknown = known.iter().map(|it| salted(it.digest, 1)).collect();
+        Self { known, unknown, known_bytes, unknown_bytes }
     }
+
+    fn digests(&self, is_known: bool) -> impl Iterator<Item = TokenDigest> {
+        let (known, unknown): (&[Question], &[TokenDigest]) =
+            if is_known { (&self.known, &[]) } else { (&[], &self.unknown) };
+        known.iter().map(|it| it.digest).chain(unknown.iter().copied())
+    }
+}
+
+/// Another digest, unless `salt` is nothing: one that nobody knows.
+fn salted(digest: TokenDigest, salt: u8) -> TokenDigest {
+    let mut bytes = *digest.as_bytes();
+    bytes[0] ^= salt;
+    TokenDigest::from_bytes(bytes)
 }
 
 /// How the coming questions are prepared before they are answered.
@@ -126,29 +152,54 @@ impl Desk<'_> {
     }
 }
 
-/// One thing that is measured: its name, and a round of it.
-type Row<'r> = (String, Box<dyn FnMut(&Round) -> u64 + 'r>);
+/// One thing that is measured: its name, and a round of it, which says how long it took if not all of it is to be counted.
+type Row<'r> = (String, Run<'r>);
+
+/// A round of a row.
+type Run<'r> = Box<dyn FnMut(&Round) -> Option<f64> + 'r>;
 
 fn main() {
-    let test = is_test();
-    let asked = std::env::var("TOKENSCOPE_BENCH_TOKENS").ok().and_then(|tokens| tokens.parse().ok());
-    let tokens: u64 = if test { 3_000 } else { asked.unwrap_or(1_000_000) };
-    let (rounds, per_round) = if test { (1, 500) } else { (101, 6_000) };
+    if is_test() {
+        return measure(3_000, 1, 500);
+    }
+    let sizes: Vec<u64> = match std::env::var("TOKENSCOPE_BENCH_TOKENS") {
+        Ok(text) => text.split(',').map(|it| tokens(it).unwrap_or_else(|| panic!("{it:?}: write 1M,10M"))).collect(),
+        Err(_) => SIZES.to_vec(),
+    };
+    sizes.into_iter().for_each(|tokens| measure(tokens, 101, 6_000));
+}
 
+/// `1000000`, `1M`, `100k`.
+fn tokens(text: &str) -> Option<u64> {
+    let (digits, factor) = match text.trim().char_indices().last()? {
+        (at, 'M') => (&text.trim()[..at], 1_000_000),
+        (at, 'k') => (&text.trim()[..at], 1_000),
+        _ => (text.trim(), 1),
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor).filter(|tokens| (1..=1_000_000_000).contains(tokens))
+}
+
+fn measure(tokens: u64, rounds: u64, per_round: u64) {
     let pepper = pepper();
     let (index, writer, questions) = filled(SEED, tokens, NOW, &pepper);
     let listed = Listed::default();
     listed.pretend(writer.applied());
-    let (service, _control) = service_over(index.clone(), writer, &listed);
+    let (service, _control, writing) = served(&index, writer, &listed);
     let grants = index.pin().grants();
     println!("{tokens} tokens, {grants} grants, {} bytes a token in the index", index.pin().bytes() / tokens);
     let caller = almighty();
     // Words of the command line choose rows by a part of their name.
     let chosen: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
-    let mut rows = maps(&questions, &index, &pepper);
+    let mut rows = Vec::new();
+    if tokens <= MAPS_MAX {
+        rows.extend(maps(&questions, &pepper));
+    } else {
+        println!("more than {MAPS_MAX} tokens: dashmap and papaya are left out, for the memory they take");
+    }
+    rows.extend(finds(&index, &pepper));
     rows.extend(looks(&service, &caller));
     rows.extend(wholes(&service, &caller));
-
+    rows.extend(beside_a_writer(&index, &pepper, &service, &caller, &writing));
     rows.retain(|(name, _)| chosen.is_empty() || chosen.iter().any(|part| name.contains(part.as_str())));
 
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); rows.len()];
@@ -156,49 +207,128 @@ fn main() {
         for (row, ((_, run), times)) in rows.iter_mut().zip(&mut times).enumerate() {
             // Each row asks about other tokens than the rows before it, which would leave theirs in the cache.
             let asked = Round::draw(&questions, round << 16 | row as u64, per_round);
+            // A round that waits for its writer says itself how long it took.
             let begun = processor_time();
-            black_box(run(&asked));
-            times.push((processor_time() - begun) / per_round as f64);
+            let took = run(&asked).unwrap_or_else(|| processor_time() - begun);
+            times.push(took / per_round as f64);
         }
     }
-    println!("{:52} {:>8} {:>8} {:>8}  nanoseconds of processor time a question", "", "quarter", "median", "3/4");
+    println!("{:60} {:>8} {:>8} {:>8}  nanoseconds of processor time a question", "", "quarter", "median", "3/4");
     for ((name, _), times) in rows.iter().zip(&mut times) {
         times.sort_by(f64::total_cmp);
         let quartile = |quarter: usize| times[times.len() * quarter / 4];
-        println!("{name:52} {:>8.1} {:>8.1} {:>8.1}", quartile(1), quartile(2), quartile(3));
+        println!("{name:60} {:>8.1} {:>8.1} {:>8.1}", quartile(1), quartile(2), quartile(3));
     }
+    println!("{} changes were made meanwhile\n", writing.made());
 }
 
-/// The index beside maps that hold the same keys and eight bytes for each, all asked one by one.
-fn maps<'r>(questions: &'r [Question], index: &'r Index, pepper: &'r Pepper) -> Vec<Row<'r>> {
-    // Made when they are first asked, so that nobody waits for rows that were not chosen.
-    let keys = || questions.iter().zip(0u32..).map(|(question, n)| (pepper.key(&question.digest), (n, 7u32)));
-    let dash: LazyCell<DashMap<TokenKey, (u32, u32)>, _> = LazyCell::new(move || keys().collect());
-    let papaya: LazyCell<papaya::HashMap<TokenKey, (u32, u32)>, _> = LazyCell::new(move || keys().collect());
-    let lines: LazyCell<Vec<[u64; 8]>, _> =
-        LazyCell::new(move || (0..questions.len() as u64).map(|n| [n; 8]).collect());
-    let each = |mut of: Box<dyn FnMut(TokenKey) -> u64 + 'r>| -> Box<dyn FnMut(&Round) -> u64 + 'r> {
-        Box::new(move |round: &Round| round.known.iter().map(|question| of(pepper.key(&question.digest))).sum())
+/// A service over the index, and a writer that works when it is asked to.
+fn served(index: &Index, writer: index::Writer, listed: &Listed) -> (Service, store::Control, Writing) {
+    let (committer, control) =
+        store::start(writer, Box::new(listed.clone()), feed_over(listed), store::Limits::default());
+    let options = Options {
+        default_audience: vec![Audience::parse("https://api.example").expect("an audience")],
+        prefix: TokenPrefix::parse("tks").expect("a prefix"),
     };
-    vec![
-        ("make the key of a digest".into(), each(Box::new(|key| u64::from(key.words()[0])))),
-        (
-            "key, read a random cache line".into(),
-            each(Box::new(move |key| lines[key.words()[0] as usize % lines.len()][0])),
-        ),
-        (
-            "key, get from dashmap".into(),
-            each(Box::new(move |key| dash.get(&key).map_or(0, |found| u64::from(found.0)))),
-        ),
-        (
-            "key, get from papaya".into(),
-            each(Box::new(move |key| papaya.pin().get(&key).map_or(0, |found| u64::from(found.0)))),
-        ),
-        (
-            "key, find in the index".into(),
-            each(Box::new(|key| index.pin().token(key).map_or(0, |token| u64::from(token.grant)))),
-        ),
-    ]
+    let writing = Writing::start(committer.clone(), pepper(), index.pin().grants(), NOW);
+    (Service::new(index.clone(), committer, Epoch(1), pepper(), options), control, writing)
+}
+
+/// A row that looks up one token after the other, known ones or others.
+fn each<'r>(is_known: bool, pepper: &'r Pepper, mut of: impl FnMut(TokenKey) -> u64 + 'r) -> Run<'r> {
+    Box::new(move |round: &Round| {
+        let found: u64 = round.digests(is_known).map(|digest| of(pepper.key(&digest))).sum();
+        black_box(found);
+        None
+    })
+}
+
+/// Maps of others that hold the same keys and eight bytes for each.
+fn maps<'r>(questions: &'r [Question], pepper: &'r Pepper) -> Vec<Row<'r>> {
+    // Made when they are first asked, so that nobody waits for rows that were not chosen.
+    let keys = move || questions.iter().zip(0u32..).map(|(question, n)| (pepper.key(&question.digest), (n, 7u32)));
+    type Dash = DashMap<TokenKey, (u32, u32)>;
+    type Papaya = papaya::HashMap<TokenKey, (u32, u32)>;
+    let dash: Rc<LazyCell<Dash, _>> = Rc::new(LazyCell::new(move || keys().collect()));
+    let papaya: Rc<LazyCell<Papaya, _>> = Rc::new(LazyCell::new(move || keys().collect()));
+    let mut rows: Vec<Row<'r>> = Vec::new();
+    for (is_known, which) in [(true, ""), (false, ", unknown")] {
+        let dash = dash.clone();
+        let get = move |key| dash.get(&key).map_or(0, |found| u64::from(found.0));
+        rows.push((format!("key, get from dashmap{which}"), each(is_known, pepper, get)));
+        let papaya = papaya.clone();
+        let get = move |key| papaya.pin().get(&key).map_or(0, |found| u64::from(found.0));
+        rows.push((format!("key, get from papaya{which}"), each(is_known, pepper, get)));
+    }
+    rows
+}
+
+/// The key alone, plain reads of as much memory as the index takes, and the index: one by one and 32 at once.
+fn finds<'r>(index: &'r Index, pepper: &'r Pepper) -> Vec<Row<'r>> {
+    let lines: LazyCell<Vec<[u64; 8]>, _> =
+        LazyCell::new(move || (0..index.pin().bytes().div_ceil(64)).map(|n| [n; 8]).collect());
+    let line = move |key: TokenKey| lines[key.words()[0] as usize % lines.len()][0];
+    let mut rows: Vec<Row<'r>> = vec![
+        ("make the key of a digest".into(), each(true, pepper, |key| u64::from(key.words()[0]))),
+        ("key, read a random cache line".into(), each(true, pepper, line)),
+    ];
+    for (is_known, which) in [(true, ""), (false, ", unknown")] {
+        rows.push((format!("key, find in the index{which}"), each(is_known, pepper, found_by(index))));
+        rows.push((format!("key, find in the index, 32 at once{which}"), together(is_known, index, pepper)));
+    }
+    rows
+}
+
+fn found_by(index: &Index) -> impl FnMut(TokenKey) -> u64 {
+    |key| index.pin().token(key).map_or(0, |token| u64::from(token.grant))
+}
+
+/// 32 tokens are asked of memory before the first of them is looked up.
+fn together<'r>(is_known: bool, index: &'r Index, pepper: &'r Pepper) -> Run<'r> {
+    let mut keys = Vec::with_capacity(index::AHEAD);
+    Box::new(move |round: &Round| {
+        let mut digests = round.digests(is_known);
+        loop {
+            keys.clear();
+            keys.extend(digests.by_ref().take(index::AHEAD).map(|digest| pepper.key(&digest)));
+            if keys.is_empty() {
+                return None;
+            }
+            let pin = index.pin();
+            pin.look_for(&keys);
+            let found: u64 = keys.iter().map(|key| pin.token(*key).map_or(0, |it| u64::from(it.grant))).sum();
+            black_box(found);
+        }
+    })
+}
+
+/// The same look-ups and checks while changes are made.
+fn beside_a_writer<'r>(
+    index: &'r Index,
+    pepper: &'r Pepper,
+    service: &'r Service,
+    caller: &'r Caller,
+    writing: &'r Writing,
+) -> Vec<Row<'r>> {
+    let mut rows: Vec<Row<'r>> = Vec::new();
+    for (is_known, which) in [(true, ""), (false, ", unknown")] {
+        rows.push((format!("key, find in the index{which}"), each(is_known, pepper, found_by(index))));
+        rows.push((format!("key, find in the index, 32 at once{which}"), together(is_known, index, pepper)));
+    }
+    for is_known in [true, false] {
+        rows.push(whole(service, caller, (is_known, 64, Look::Ahead)));
+    }
+    let beside = |(name, mut run): Row<'r>| -> Row<'r> {
+        let run = move |round: &Round| {
+            Some(writing.during(|| {
+                let begun = processor_time();
+                run(round);
+                processor_time() - begun
+            }))
+        };
+        (format!("{name}; 50,000 changes/s"), Box::new(run))
+    };
+    rows.into_iter().map(beside).collect()
 }
 
 /// Whole introspections by the library's call, in batches.
@@ -220,7 +350,8 @@ fn looks<'r>(service: &'r Service, caller: &'r Caller) -> Vec<Row<'r>> {
                     active += u64::from(matches!(answer, Ok(Introspection::Active(_))));
                 }
             }
-            active
+            black_box(active);
+            None
         }
     };
     vec![
@@ -235,16 +366,23 @@ fn wholes<'r>(service: &'r Service, caller: &'r Caller) -> Vec<Row<'r>> {
     for is_known in [true, false] {
         for at_once in [1, 16, 64, 256] {
             for look in [Look::Not, Look::Ahead] {
-                let what = if is_known { "known" } else { "unknown" };
-                let how = if look == Look::Ahead { "look-ahead" } else { "no look-ahead" };
-                let mut desk = Desk { service, caller, coming: Vec::new(), output: Vec::new() };
-                let run = move |round: &Round| {
-                    let bytes = if is_known { &round.known_bytes } else { &round.unknown_bytes };
-                    desk.answer(bytes, at_once, look)
-                };
-                rows.push((format!("check, {what} token, {at_once} at once, {how}"), Box::new(run)));
+                rows.push(whole(service, caller, (is_known, at_once, look)));
             }
         }
     }
     rows
+}
+
+fn whole<'r>(service: &'r Service, caller: &'r Caller, (is_known, at_once, look): (bool, usize, Look)) -> Row<'r> {
+    let what = if is_known { "known" } else { "unknown" };
+    let how = if look == Look::Ahead { "look-ahead" } else { "no look-ahead" };
+    let mut desk = Desk { service, caller, coming: Vec::new(), output: Vec::new() };
+    let run = move |round: &Round| {
+        let bytes = if is_known { &round.known_bytes } else { &round.unknown_bytes };
+        let active = desk.answer(bytes, at_once, look);
+        // A bench of misses that hits, or the other way round, would say nothing.
+        assert!(is_known == (active > 0), "{active} of the tokens are active");
+        None
+    };
+    (format!("check, {what} token, {at_once} at once, {how}"), Box::new(run))
 }

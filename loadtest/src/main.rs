@@ -6,6 +6,8 @@
 //!
 //! Exit codes: 0 done, 1 it failed or answers were wrong, 2 wrong command line, 99 an assertion was not met.
 
+// A server's admin listener.
+mod admin;
 // Conditions a run has to meet.
 mod assertion;
 // Tokens that come and go.
@@ -42,6 +44,8 @@ mod report;
 mod run;
 // When.
 mod schedule;
+// Where a run keeps what it makes.
+mod scratch;
 // A Tokenscope server of our own.
 mod server;
 // Numbers and words.

@@ -28,7 +28,8 @@ Examples:
   loadtest run --target-dev ~/dev/dev.json --rate 20k --ask introspect --churn 1k --json a.json --html a.html
   loadtest run --rate 10k --assert 'p99<500us' --assert 'errors==0'     exit code 99 if not
   loadtest compare a.json b.json
-  loadtest versus                                everything beside everything, about ten minutes
+  loadtest versus                                everything beside everything, about half an hour
+  loadtest versus --build-uncounted DIRECTORY     the same with P16, whose two builds are made first
   loadtest growth                                how cost grows, about ten minutes
   loadtest generate --tokens 10M --seed 7 -o tokens.jsonl
 
@@ -249,7 +250,15 @@ pub struct Versus {
     /// Tokens of our server beside itself with --tokens. The goal names 100M: about 15 GiB of memory in all.
     #[arg(long, value_parser = parse_count, default_value = "10M")]
     pub large_tokens: u64,
-    /// An executable of our server that counts nothing; README.md says how to build it.
+    /// Tokens of ours and of Redis, which are ended and started again (P10, P11). Default: --large-tokens, or --map-tokens if
+    /// those are fewer.
+    #[arg(long, value_parser = parse_count)]
+    pub restart_tokens: Option<u64>,
+    /// Build our server twice with cargo, as it is and with TOKENSCOPE_UNCOUNTED set, which compiles the counting of questions to
+    /// nothing, and compare them (P16). The directory is kept: some ten minutes the first time, a moment then.
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "uncounted")]
+    pub build_uncounted: Option<PathBuf>,
+    /// An executable of our server that was built with TOKENSCOPE_UNCOUNTED set, and so counts nothing, for P16.
     #[arg(long, value_name = "FILE")]
     pub uncounted: Option<PathBuf>,
     /// How often everything is measured, in turn.
@@ -276,7 +285,7 @@ pub struct Versus {
     /// Where data and peers are kept. Default: a temporary directory.
     #[arg(long, value_name = "DIRECTORY")]
     pub directory: Option<PathBuf>,
-    /// Another executable of our server than this one.
+    /// Another executable of our server than this one. It is the one that counts, beside --uncounted.
     #[arg(long, value_name = "FILE")]
     pub server_binary: Option<PathBuf>,
     /// A directory where npm has installed oidc-provider.

@@ -157,6 +157,18 @@ pub fn cpu_of(pid: u32) -> Option<Duration> {
     Some(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
 }
 
+/// How often the threads of a process have given their core away so far because there was nothing to do. `None`: there is no
+/// such process.
+pub fn sleeps_of(pid: u32) -> Option<u64> {
+    let mut sleeps = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        sleeps += line.and_then(|number| number.trim().parse::<u64>().ok()).unwrap_or(0);
+    }
+    Some(sleeps)
+}
+
 /// Resident memory of a process in bytes.
 pub fn resident_of(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

@@ -1,6 +1,5 @@
 //! `loadtest run`: from options to a run, and its result to wherever it is wanted.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use tokenscope::domain::Timestamp;
 
 use crate::churn::Pool;
 use crate::driver::echo::Echo;
-use crate::driver::http1::{Http1, Page, Reading, Strings, basic};
+use crate::driver::http1::{Http1, Page};
 use crate::driver::http2::Http2;
 use crate::driver::library::Library;
 use crate::driver::memcached::{self, Memcached};
@@ -21,9 +20,10 @@ use crate::driver::{AnyDriver, Share};
 use crate::echo_server::Sizes;
 use crate::options::{DriverName, Run};
 use crate::population::Population;
-use crate::report::{Report, table};
+use crate::report::{Report, save, table};
 use crate::run::{Load, Peer, Questions, prepare, run as go};
 use crate::schedule::{Mode, Plan, Stage};
+use crate::scratch::Scratch;
 use crate::server::{Server, Start};
 use crate::target::{Target, loopback, read};
 use crate::workload::Mix;
@@ -39,7 +39,7 @@ pub fn run(options: &Run) -> Result<u8, String> {
         _ => theirs(options, &load)?,
     };
     print!("{}", table::text(&report));
-    save(options, &report)?;
+    save_all(options, &report)?;
     let mut code = if report.totals.errors == 0 { 0 } else { crate::FAILED };
     for assertion in &options.assertions {
         if let Err(found) = assertion.check(&report) {
@@ -126,30 +126,15 @@ fn questions(options: &Run, mix: Mix) -> Questions {
 
 /// A Tokenscope server: one that is running, or one of our own.
 fn ours(options: &Run, load: &Load) -> Result<Report, String> {
-    let temporary = std::env::temp_dir().join(format!("tokenscope-loadtest-{}", std::process::id()));
-    let (target, server) = match &options.target_dev {
-        Some(file) => (Target::of_dev(file)?, None),
-        None => {
-            let directory = options.data_dir.clone().unwrap_or_else(|| temporary.clone());
-            eprintln!("starting a server in {}", directory.display());
-            let binary = options.server_binary.clone();
-            let start = Start { directory, tokens: options.tokens, core: options.server_core, binary };
-            let server = Server::start(&start);
-            if server.is_err() && options.data_dir.is_none() {
-                let _ = std::fs::remove_dir_all(&temporary);
-            }
-            let server = server?;
-            (server.target.clone(), Some(server))
-        }
-    };
-    let pid = options.server_pid.or(server.as_ref().map(Server::pid));
-    let report = ask_ours(options, load, &target, pid);
-    drop(server);
-    if options.target_dev.is_none() && options.data_dir.is_none() {
-        // It was made for this run alone.
-        let _ = std::fs::remove_dir_all(&temporary);
+    if let Some(file) = &options.target_dev {
+        return ask_ours(options, load, &Target::of_dev(file)?, options.server_pid);
     }
-    report
+    let scratch = Scratch::new(options.data_dir.as_deref(), "loadtest")?;
+    eprintln!("starting a server in {}", scratch.path().display());
+    let binary = options.server_binary.clone();
+    let directory = scratch.path().to_owned();
+    let server = Server::start(&Start { directory, tokens: options.tokens, core: options.server_core, binary })?;
+    ask_ours(options, load, &server.target, options.server_pid.or(Some(server.pid())))
 }
 
 fn ask_ours(options: &Run, load: &Load, target: &Target, pid: Option<u32>) -> Result<Report, String> {
@@ -158,14 +143,8 @@ fn ask_ours(options: &Run, load: &Load, target: &Target, pid: Option<u32>) -> Re
     let (naming, pool, churn) = prepare(target, &population, options.ask, now)?;
     let driver: AnyDriver = match options.driver {
         DriverName::Client => Arc::new(Library::new(target.clone(), population.clone())),
-        DriverName::Https1 => {
-            let (tcp, page) = https(target, &population, b"http/1.1")?;
-            Arc::new(Http1 { name: "https1", tcp, page })
-        }
-        DriverName::Https2 => {
-            let (tcp, page) = https(target, &population, b"h2")?;
-            Arc::new(Http2 { tcp, page: Arc::new(page) })
-        }
+        DriverName::Https1 => Arc::new(Http1::of_ours(target, &population)?),
+        DriverName::Https2 => Arc::new(Http2::of_ours(target, &population)?),
         _ => Arc::new(Native::new(Native::dial(target)?, naming)),
     };
     let core = options.server_core.map_or("any".to_owned(), |core| core.to_string());
@@ -173,23 +152,6 @@ fn ask_ours(options: &Run, load: &Load, target: &Target, pid: Option<u32>) -> Re
     let mix = options.mix.unwrap_or_default();
     let peer = Peer { driver, population, pool, churn: Some(churn), pid, about: &about };
     ask(options, load, peer, questions(options, mix))
-}
-
-/// The HTTPS door of a Tokenscope server.
-///
-/// # Errors
-/// TLS is not in order.
-pub fn https(target: &Target, population: &Arc<Population>, alpn: &[u8]) -> Result<(Tcp, Page), String> {
-    let tls = tls(&target.ca_pem, None, &[alpn])?;
-    let page = Page {
-        path: "/introspect".to_owned(),
-        host: target.server_name.clone(),
-        authorization: Some(basic(&target.asker.id, &target.asker.secret)),
-        reading: Reading::Introspection,
-        strings: Strings::Samples,
-        population: population.clone(),
-    };
-    Ok((Tcp { address: target.https, tls: Some((Arc::new(tls), target.server_name.clone())) }, page))
 }
 
 /// A population for a peer that has no sample data of its own.
@@ -227,7 +189,7 @@ fn theirs(options: &Run, load: &Load) -> Result<Report, String> {
         }
         DriverName::Http => {
             let tcp = tcp()?;
-            Arc::new(Http1 { name: "http", page: fixed_page(&options.path, &population), tcp })
+            Arc::new(Http1 { name: "http", page: Page::fixed(&options.path, &population), tcp })
         }
         DriverName::Echo => {
             let ca = options.ca.as_deref().ok_or("the echo server's certificate is needed: --ca echo.pem")?;
@@ -247,30 +209,15 @@ fn theirs(options: &Run, load: &Load) -> Result<Report, String> {
     ask(options, load, peer, questions(options, mix))
 }
 
-/// A page that is the same for every question.
-pub fn fixed_page(path: &str, population: &Arc<Population>) -> Page {
-    Page {
-        path: path.to_owned(),
-        host: "localhost".to_owned(),
-        authorization: Some(basic("api", "0123456789abcdef0123456789abcdef0123456789abcdef")),
-        reading: Reading::Fixed,
-        strings: Strings::Samples,
-        population: population.clone(),
-    }
-}
-
-fn save(options: &Run, report: &Report) -> Result<(), String> {
-    let write =
-        |path: &Path, text: &str| std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()));
+fn save_all(options: &Run, report: &Report) -> Result<(), String> {
     if let Some(path) = &options.json {
-        let text = serde_json::to_string_pretty(report).map_err(|error| error.to_string())?;
-        write(path, &text)?;
+        save(path, &serde_json::to_string_pretty(report).map_err(|error| error.to_string())?)?;
     }
     if let Some(path) = &options.hgrm {
-        write(path, &report.hgrm)?;
+        save(path, &report.hgrm)?;
     }
     if let Some(path) = &options.html {
-        write(path, &crate::report::html::page(&[report]))?;
+        save(path, &crate::report::html::page(&[report]))?;
     }
     Ok(())
 }

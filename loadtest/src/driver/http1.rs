@@ -10,6 +10,7 @@ use super::tcp::Tcp;
 use super::{Codec, Driver, Local, Opened, Share};
 use crate::population::Population;
 use crate::question::{ANYBODY, Ask, Origin, Question, Refused, Said};
+use crate::target::Target;
 
 /// The largest head of an answer that is read.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -68,8 +69,7 @@ impl Driver for Http1 {
 
     fn open(&self, share: Share) -> Local<'_, Result<Opened, String>> {
         Box::pin(async move {
-            let codec = || Box::new(Http1Codec { page: self.page.clone(), asked: VecDeque::new() }) as Box<dyn Codec>;
-            let pipes = self.tcp.pipes(share, codec).await?;
+            let pipes = self.tcp.pipes(share, || Box::new(self.codec())).await?;
             Ok(Opened::Pipes(pipes, share.in_flight))
         })
     }
@@ -79,7 +79,47 @@ impl Driver for Http1 {
     }
 }
 
+impl Http1 {
+    /// RFC 7662 at the HTTPS door of a Tokenscope server.
+    ///
+    /// # Errors
+    /// TLS is not in order.
+    pub fn of_ours(target: &Target, population: &Arc<Population>) -> Result<Self, String> {
+        let tcp = Tcp::of_ours(target, b"http/1.1")?;
+        Ok(Self { name: "https1", tcp, page: Page::of_ours(target, population) })
+    }
+
+    /// What one connection's questions and answers are read and written by.
+    pub fn codec(&self) -> Http1Codec {
+        Http1Codec { page: self.page.clone(), asked: VecDeque::new() }
+    }
+}
+
 impl Page {
+    /// RFC 7662 at a Tokenscope server, with HTTP Basic.
+    pub fn of_ours(target: &Target, population: &Arc<Population>) -> Self {
+        Self {
+            path: "/introspect".to_owned(),
+            host: target.server_name.clone(),
+            authorization: Some(basic(&target.asker.id, &target.asker.secret)),
+            reading: Reading::Introspection,
+            strings: Strings::Samples,
+            population: population.clone(),
+        }
+    }
+
+    /// A page that is the same for every question.
+    pub fn fixed(path: &str, population: &Arc<Population>) -> Self {
+        Self {
+            path: path.to_owned(),
+            host: "localhost".to_owned(),
+            authorization: Some(basic("api", "0123456789abcdef0123456789abcdef0123456789abcdef")),
+            reading: Reading::Fixed,
+            strings: Strings::Samples,
+            population: population.clone(),
+        }
+    }
+
     /// The form that asks.
     pub fn body(&self, question: &Question) -> String {
         let mut body = String::with_capacity(96);

@@ -12,13 +12,17 @@ use tokio_rustls::TlsConnector;
 use super::http1::Page;
 use super::tcp::Tcp;
 use super::{Asker, Driver, Local, Opened, Share};
+use crate::population::Population;
 use crate::question::{Ask, Question, Refused, Said};
+use crate::target::Target;
 
 /// The largest body that is read.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// HTTP/2.
 pub struct Http2 {
+    /// What results call it.
+    pub name: &'static str,
     /// Where it is; always with TLS.
     pub tcp: Tcp,
     /// What is asked.
@@ -27,7 +31,7 @@ pub struct Http2 {
 
 impl Driver for Http2 {
     fn name(&self) -> String {
-        "https2".to_owned()
+        self.name.to_owned()
     }
 
     fn open(&self, share: Share) -> Local<'_, Result<Opened, String>> {
@@ -49,6 +53,15 @@ impl Driver for Http2 {
 }
 
 impl Http2 {
+    /// RFC 7662 at the HTTPS door of a Tokenscope server.
+    ///
+    /// # Errors
+    /// TLS is not in order.
+    pub fn of_ours(target: &Target, population: &Arc<Population>) -> Result<Self, String> {
+        let page = Arc::new(Page::of_ours(target, population));
+        Ok(Self { name: "https2", tcp: Tcp::of_ours(target, b"h2")?, page })
+    }
+
     async fn connect(&self) -> Result<SendRequest<Bytes>, String> {
         let failed = |what: &dyn std::fmt::Display| format!("{}: {what}", self.tcp.address);
         let (config, name) = self.tcp.tls.as_ref().ok_or_else(|| failed(&"HTTP/2 is spoken over TLS only"))?;

@@ -49,7 +49,8 @@ pub struct Share {
 
 /// Questions to bytes, bytes to answers.
 pub trait Codec {
-    /// What is sent before the first question.
+    /// What is sent as soon as the stream is open, before there is a question: a server need not wait for ever for a stream that
+    /// somebody connected for, and with many connections the first question comes late.
     fn begin(&mut self, _out: &mut Vec<u8>) {}
 
     /// Appends questions with their numbers, as one request if the protocol has requests for many.
@@ -94,8 +95,14 @@ pub struct Travelled {
     pub sent_datagrams: u64,
     /// System calls that sent them.
     pub sent_calls: u64,
+    /// Bytes in them, without what UDP and IP put before each.
+    #[serde(default)]
+    pub sent_bytes: u64,
     /// UDP datagrams received.
     pub received_datagrams: u64,
+    /// Bytes in them.
+    #[serde(default)]
+    pub received_bytes: u64,
     /// Packets given up for lost.
     pub lost_packets: u64,
     /// The largest packet of a path, in bytes.
@@ -108,9 +115,24 @@ impl Travelled {
         Self {
             sent_datagrams: self.sent_datagrams + other.sent_datagrams,
             sent_calls: self.sent_calls + other.sent_calls,
+            sent_bytes: self.sent_bytes + other.sent_bytes,
             received_datagrams: self.received_datagrams + other.received_datagrams,
+            received_bytes: self.received_bytes + other.received_bytes,
             lost_packets: self.lost_packets + other.lost_packets,
             mtu: self.mtu.max(other.mtu),
+        }
+    }
+
+    /// What went since `before`; of the same connections.
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            sent_datagrams: self.sent_datagrams.saturating_sub(before.sent_datagrams),
+            sent_calls: self.sent_calls.saturating_sub(before.sent_calls),
+            sent_bytes: self.sent_bytes.saturating_sub(before.sent_bytes),
+            received_datagrams: self.received_datagrams.saturating_sub(before.received_datagrams),
+            received_bytes: self.received_bytes.saturating_sub(before.received_bytes),
+            lost_packets: self.lost_packets.saturating_sub(before.lost_packets),
+            mtu: self.mtu,
         }
     }
 }

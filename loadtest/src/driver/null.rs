@@ -58,10 +58,6 @@ struct NullCodec {
 }
 
 impl Codec for NullCodec {
-    fn begin(&mut self, out: &mut Vec<u8>) {
-        self.native.begin(out);
-    }
-
     fn ask(&mut self, questions: &[(u32, Question)], out: &mut Vec<u8>) {
         self.native.ask(questions, out);
         let mut buffer = self.buffer.borrow_mut();

@@ -111,7 +111,9 @@ impl Path for Line {
         Travelled {
             sent_datagrams: stats.udp_tx.datagrams,
             sent_calls: stats.udp_tx.ios,
+            sent_bytes: stats.udp_tx.bytes,
             received_datagrams: stats.udp_rx.datagrams,
+            received_bytes: stats.udp_rx.bytes,
             lost_packets: stats.path.lost_packets,
             mtu: stats.path.current_mtu,
         }
@@ -169,14 +171,17 @@ impl Dial {
             let line = Rc::new(self.connect().await?);
             for stream in 0..share.streams {
                 let opened = tokio::time::timeout(CONNECT, line.connection.open_bi()).await;
-                let (writer, reader) = match opened {
+                let (mut writer, reader) = match opened {
                     Ok(Ok(pair)) => pair,
                     Ok(Err(error)) => return Err(format!("{}: {error}", self.address)),
                     Err(_) => return Err(format!("{}: the server grants no stream", self.address)),
                 };
                 // What travelled is counted for connections, so only their first stream tells it.
                 let path: Rc<dyn Path> = if stream == 0 { line.clone() } else { Rc::new(Also(line.clone())) };
-                pipes.push(Pipe { reader: Box::new(reader), writer: Box::new(writer), codec: codec(), path });
+                let (mut codec, mut first) = (codec(), Vec::new());
+                codec.begin(&mut first);
+                writer.write_all(&first).await.map_err(|error| format!("{}: {error}", self.address))?;
+                pipes.push(Pipe { reader: Box::new(reader), writer: Box::new(writer), codec, path });
             }
         }
         Ok(pipes)

@@ -10,7 +10,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::quic::tls;
 use super::{Codec, Pipe, Share, Silent};
+use crate::target::Target;
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -28,6 +30,15 @@ pub struct Tcp {
 pub type Halves = (Box<dyn AsyncRead + Unpin>, Box<dyn AsyncWrite + Unpin>);
 
 impl Tcp {
+    /// The HTTPS door of a Tokenscope server, for this protocol.
+    ///
+    /// # Errors
+    /// TLS is not in order.
+    pub fn of_ours(target: &Target, alpn: &[u8]) -> Result<Self, String> {
+        let config = tls(&target.ca_pem, None, &[alpn])?;
+        Ok(Self { address: target.https, tls: Some((Arc::new(config), target.server_name.clone())) })
+    }
+
     /// A new connection.
     ///
     /// # Errors

@@ -118,7 +118,6 @@ async fn converse(
     let mut unflushed = false;
     let mut answers = Vec::new();
     let mut scratch = Vec::new();
-    shared.codec.borrow_mut().begin(&mut sending);
     if worker.closed {
         shared.refill(&mut scratch);
     }

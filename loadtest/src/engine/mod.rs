@@ -58,7 +58,7 @@ pub struct Setup {
 pub struct Ran {
     /// What was written down.
     pub recorder: Recorder,
-    /// What went over the wire.
+    /// What went over the wire while recording.
     pub travelled: Travelled,
     /// CPU time of the workers while recording, as a share of the time they had; time spent waiting for a moment by
     /// looking at the clock does not count.
@@ -282,7 +282,7 @@ async fn work(setup: &Setup, opened: Opened, workload: Workload, due: Option<Due
         }
     }
     let mut failures = Vec::new();
-    let meter = BusyMeter::new(&setup.plan);
+    let meter = BusyMeter::new(&setup.plan, paths);
     let paced = {
         let until = setup.plan.lasts_ns();
         let mut pacing = Box::pin(async {
@@ -307,6 +307,7 @@ async fn work(setup: &Setup, opened: Opened, workload: Workload, due: Option<Due
     if let Err(why) = paced {
         return Err(format!("{why}{}", failures.first().map(|it| format!(": {it}")).unwrap_or_default()));
     }
+    let travelled = meter.travelled();
     worker.stopping.set(true);
     for seat in &seats {
         // Lanes that sleep have to notice that nothing more will come.
@@ -320,7 +321,6 @@ async fn work(setup: &Setup, opened: Opened, workload: Workload, due: Option<Due
     let _ = drained.await;
     let lost = ledgers.iter().map(|in_flight| in_flight() as u64).sum();
     tasks.abort_all();
-    let travelled = paths.iter().fold(Travelled::default(), |sum, path| sum.plus(path.travelled()));
     while tasks.join_next().await.is_some() {}
     drop(seats);
     drop(ledgers);
@@ -332,18 +332,38 @@ async fn work(setup: &Setup, opened: Opened, workload: Workload, due: Option<Due
     Ok(Ran { recorder, travelled, busy, failures, held_back, unsent })
 }
 
-/// The CPU time of this thread while recording, without the time spent looking at the clock.
+/// What is used while recording: what goes over the paths, and the CPU time of this thread without the time spent looking at
+/// the clock.
 pub(crate) struct BusyMeter {
     from: u64,
     began: Cell<Option<(Duration, u64)>>,
     ended: Cell<Option<(Duration, u64)>>,
     /// Nanoseconds spent looking at the clock since recording began.
     pub(crate) spun: Cell<u64>,
+    paths: Vec<Rc<dyn Path>>,
+    /// What had gone over the paths when recording began.
+    before: Cell<Travelled>,
 }
 
 impl BusyMeter {
-    fn new(plan: &Plan) -> Self {
-        Self { from: plan.recorded_from_ns(), began: Cell::new(None), ended: Cell::new(None), spun: Cell::new(0) }
+    fn new(plan: &Plan, paths: Vec<Rc<dyn Path>>) -> Self {
+        Self {
+            from: plan.recorded_from_ns(),
+            began: Cell::new(None),
+            ended: Cell::new(None),
+            spun: Cell::new(0),
+            paths,
+            before: Cell::default(),
+        }
+    }
+
+    fn sum(&self) -> Travelled {
+        self.paths.iter().fold(Travelled::default(), |sum, path| sum.plus(path.travelled()))
+    }
+
+    /// What went over the paths since recording began.
+    fn travelled(&self) -> Travelled {
+        self.sum().since(self.before.get())
     }
 
     /// Looks at the time that was used, if recording has begun.
@@ -354,6 +374,7 @@ impl BusyMeter {
         let used = crate::process::thread_cpu();
         if self.began.get().is_none() {
             self.spun.set(0);
+            self.before.set(self.sum());
             self.began.set(Some((used, now)));
         }
         self.ended.set(Some((used, now)));

@@ -17,7 +17,7 @@ mod page;
 mod roomy;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -26,7 +26,9 @@ use serde::{Deserialize, Serialize};
 use crate::machine::Machine;
 use crate::options::Growth;
 use crate::process::pin_thread;
+use crate::report::save;
 use crate::run::now;
+use crate::scratch::Scratch;
 use crate::show::short;
 use point::{Asked, Plan, Point};
 use roomy::Roomy;
@@ -83,19 +85,11 @@ pub struct Outcome {
 /// # Errors
 /// A server cannot be started or asked.
 pub fn run(options: &Growth) -> Result<u8, String> {
-    let temporary = std::env::temp_dir().join(format!("tokenscope-growth-{}", std::process::id()));
-    let directory = options.directory.clone().unwrap_or_else(|| temporary.clone());
-    let outcome = measure(options, &directory);
-    if options.directory.is_none() {
-        // It was made for this run alone.
-        let _ = std::fs::remove_dir_all(&temporary);
-    }
-    let outcome = outcome?;
+    let scratch = Scratch::new(options.directory.as_deref(), "growth")?;
+    let outcome = measure(options, scratch.path())?;
     print!("{}", page::text(&outcome));
-    let write =
-        |path: &PathBuf, text: &str| std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()));
-    write(&options.json, &serde_json::to_string_pretty(&outcome).map_err(|error| error.to_string())?)?;
-    write(&options.html, &page::html(&outcome))?;
+    save(&options.json, &serde_json::to_string_pretty(&outcome).map_err(|error| error.to_string())?)?;
+    save(&options.html, &page::html(&outcome))?;
     eprintln!("written: {} and {}", options.json.display(), options.html.display());
     let errors: u64 = outcome.points.iter().map(|it| it.errors).sum();
     Ok(if errors == 0 { 0 } else { crate::FAILED })

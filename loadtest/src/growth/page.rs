@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::point::Point;
 use super::{Axis, Outcome};
-use crate::report::html::head;
+use crate::report::html::{facts, head};
 use crate::report::plot::{self, Line, Scale, escaped, svg};
 use crate::show::{bytes, nanos, short};
 use crate::versus::{extremes, median};
@@ -113,16 +113,8 @@ fn write_html(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
             writeln!(out, "<p class=\"{class}\">{}: {}</p>", escaped(&point.name()), escaped(warning))?;
         }
     }
-    writeln!(out, "<h2>Conditions</h2><table>")?;
-    let machine = serde_json::to_value(&outcome.machine).unwrap_or_default();
-    let machine = machine.as_object().into_iter().flatten();
-    let machine = machine
-        .map(|(name, value)| (name.replace('_', " "), value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
-    let conditions = outcome.conditions.iter().map(|(name, value)| (name.clone(), value.clone()));
-    for (name, value) in conditions.chain(machine) {
-        writeln!(out, "<tr><td>{}</td><td class=\"words\">{}</td></tr>", escaped(&name), escaped(&value))?;
-    }
-    writeln!(out, "</table></body></html>")
+    facts(out, "Conditions", &outcome.conditions, &outcome.machine, &[])?;
+    writeln!(out, "</body></html>")
 }
 
 /// Throughput, latency, memory.

@@ -1,15 +1,10 @@
 //! A server that takes a thousand connections of one caller from one address: the sample data of `dev`, served with
 //! higher limits.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokenscope::dev::file::DevFile;
 use tokenscope::dev::setup;
 
 use super::point::Plan;
@@ -18,23 +13,19 @@ use crate::driver::native::Naming;
 use crate::population::Population;
 use crate::process::Spawned;
 use crate::run::{now, population, prepare};
-use crate::server::{Server, Start, VERB};
+use crate::server::{Kept, Server, Start};
 use crate::target::Target;
 use crate::workload::Asking;
 
-/// The limits of the server's configuration, instead of those of `dev`. The generator is one caller at one address, and opens all its
-/// connections before it asks the first question.
-const LIMITS: &str = "\n[limits]\nquic_connections = 2048\nquic_connections_per_caller = 2048\n\
-                      quic_connections_per_address = 2048\nquic_first_request_deadline = \"60s\"\n";
+/// What `dev` lets one caller at one address have of connections, and what is wanted here: a point's thousand, beside those
+/// of the point before that have not said yet that they are closed.
+const CONNECTIONS: (&str, &str) = ("= 1024\n", "= 4096\n");
+
+/// Beside the limits of `dev`. The generator opens all its connections before it asks the first question.
+const MORE: &str = "quic_connections = 4096\nquic_first_request_deadline = \"60s\"\n";
 
 /// Files this process has to be able to open: a socket for each connection, and some more.
 const FILES: u64 = 4_096;
-
-/// How long a server may take to come back with its data, at least and for each million tokens.
-const READY: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
-
-/// How long its admin listener may take to answer.
-const ANSWER: Duration = Duration::from_secs(2);
 
 /// A server with what is asked of it.
 pub struct Roomy {
@@ -55,25 +46,11 @@ impl Roomy {
     pub fn start(directory: &Path, tokens: u64, plan: &Plan) -> Result<Self, String> {
         let directory = directory.join(format!("tokens-{tokens}"));
         let core = plan.cores.map(|(server, _)| server);
-        let start = Start { directory: directory.clone(), tokens, core, binary: None };
-        // Filled by `dev`, which then ends.
-        drop(Server::start(&start)?);
-        let failed = |error: std::io::Error| format!("{}: {error}", directory.display());
-        let text = std::fs::read_to_string(directory.join("tokenscope.toml")).map_err(failed)?;
-        let file = directory.join("growth.toml");
-        std::fs::write(&file, text.replace(setup::LIMITS, "") + LIMITS).map_err(failed)?;
-        let admin = DevFile::read(&directory.join("dev.json")).map_err(|failure| failure.message)?.admin;
-        let mut command = Command::new(std::env::current_exe().map_err(|error| error.to_string())?);
-        command.arg(VERB).arg("serve").arg("--config").arg(&file);
-        let log = directory.join("serve.log");
-        let mut spawned = Spawned::start(command, "tokenscope serve", core, &log)?;
-        let within = READY.0 + READY.1 * u32::try_from(tokens / 1_000_000).unwrap_or(u32::MAX);
-        spawned.wait_for(within, &log, || is_ready(admin))?;
-        let target = Target::of_dev(&directory.join("dev.json"))?;
+        let server = Kept::fill(&Start { directory, tokens, core, binary: None }, &limits())?.serve()?;
         let began = now()?;
-        let population = population(&target, plan.lasts(), began);
-        let (naming, pool, _) = prepare(&target, &population, Asking::Check, began)?;
-        Ok(Self { server: Server { target, spawned }, population, naming, pool })
+        let population = population(&server.target, plan.lasts(), began);
+        let (naming, pool, _) = prepare(&server.target, &population, Asking::Check, began)?;
+        Ok(Self { server, population, naming, pool })
     }
 
     /// How it is reached.
@@ -87,17 +64,9 @@ impl Roomy {
     }
 }
 
-/// Whether it says that it should be asked.
-fn is_ready(admin: SocketAddr) -> bool {
-    let asked = || -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect_timeout(&admin, ANSWER)?;
-        stream.set_read_timeout(Some(ANSWER))?;
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-        let mut answer = Vec::new();
-        stream.take(4_096).read_to_end(&mut answer)?;
-        Ok(answer.starts_with(b"HTTP/1.1 200"))
-    };
-    asked().unwrap_or(false)
+/// The limits of `dev`, all of them, with more connections.
+fn limits() -> String {
+    setup::LIMITS.replace(CONNECTIONS.0, CONNECTIONS.1) + MORE
 }
 
 /// Lets this process, and those it starts, open enough files.
@@ -112,4 +81,24 @@ pub fn room_for_files() -> Result<(), String> {
     let current = Some(maximum.map_or(FILES, |maximum| maximum.min(FILES)));
     setrlimit(Resource::Nofile, Rlimit { current, maximum })
         .map_err(|error| format!("cannot open {FILES} files, which a thousand connections need: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limits_of_dev_are_kept_and_there_is_room_for_a_thousand_connections_twice() {
+        // They once stood here in full and lacked what dev had been given since.
+        let limits = limits();
+        for line in setup::LIMITS.lines().filter(|line| !line.starts_with('#')) {
+            let name = line.split(' ').next().unwrap();
+            assert!(limits.contains(name), "{name}");
+        }
+        for name in ["quic_connections ", "quic_connections_per_address ", "quic_connections_per_caller "] {
+            let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
+            let number: u32 = line.rsplit_once("= ").unwrap().1.parse().unwrap();
+            assert!(number >= 2_000, "{line}");
+        }
+    }
 }

@@ -1,20 +1,22 @@
 //! One page with everything on it: figures, plots, conditions, warnings. It loads nothing from anywhere.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::plot::{Axis, Line, Scale, escaped, svg};
 use super::{Report, Summary};
+use crate::machine::Machine;
 use crate::show::{bytes, nanos, short};
 
 /// How the page looks.
 pub const STYLE: &str = "\
-body{font:15px/1.5 system-ui,sans-serif;max-width:960px;margin:2em auto;padding:0 1em;color:#1a1a1a;background:#fff}\
+body{font:15px/1.5 system-ui,sans-serif;max-width:1120px;margin:2em auto;padding:0 1em;color:#1a1a1a;background:#fff}\
 h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}table{border-collapse:collapse;margin:.6em 0;width:100%}\
 th,td{text-align:right;padding:.25em .6em;border-bottom:1px solid #ddd;font-variant-numeric:tabular-nums}\
 th:first-child,td:first-child{text-align:left}svg{width:100%;height:auto}svg text{font-size:13px;fill:#333}\
 svg .axis{font-size:14px;fill:#111}svg .grid{stroke:#e4e4e4}.warning{background:#fff3cd;border-left:4px solid #e69f00;\
 padding:.4em .8em;margin:.4em 0}.bad{background:#fde2e0;border-color:#c00}.small{color:#555;font-size:.9em}\
-td,th{white-space:nowrap}td.words,th.words{text-align:left;white-space:normal}td.met{color:#00694e}td.lost{color:#b00020;font-weight:600}";
+td,th{white-space:nowrap}td.words,th.words{text-align:left;white-space:normal;min-width:9em}td.met{color:#00694e}td.lost{color:#b00020;font-weight:600}.wide{overflow-x:auto}.wide table{font-size:.8em}";
 
 /// The page of one or more results; those of several lie over each other in the plots.
 pub fn page(reports: &[&Report]) -> String {
@@ -31,6 +33,30 @@ pub fn head(title: &str) -> String {
          content=\"width=device-width\"><title>{0}</title><style>{STYLE}</style></head><body>\n<h1>{0}</h1>\n",
         escaped(title)
     )
+}
+
+/// The end of a page: the conditions under this title, the machine they were on, and nothing more.
+///
+/// # Errors
+/// `out` takes no more, which a string never does.
+pub fn facts(
+    out: &mut String,
+    title: &str,
+    conditions: &BTreeMap<String, String>,
+    machine: &Machine,
+    more: &[(&str, &str)],
+) -> std::fmt::Result {
+    writeln!(out, "<h2>{}</h2><table>", escaped(title))?;
+    let machine = serde_json::to_value(machine).unwrap_or_default();
+    let machine = machine.as_object().into_iter().flatten();
+    let machine = machine
+        .map(|(name, value)| (name.replace('_', " "), value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
+    let conditions = conditions.iter().map(|(name, value)| (name.clone(), value.clone()));
+    let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    for (name, value) in conditions.chain(machine).chain(more) {
+        writeln!(out, "<tr><td>{}</td><td class=\"words\">{}</td></tr>", escaped(&name), escaped(&value))?;
+    }
+    writeln!(out, "</table>")
 }
 
 fn name(report: &Report) -> String {
@@ -174,21 +200,9 @@ fn figures(out: &mut String, report: &Report) -> std::fmt::Result {
 }
 
 fn conditions(out: &mut String, report: &Report) -> std::fmt::Result {
-    writeln!(out, "<h2>Conditions: {}</h2><table>", escaped(&name(report)))?;
-    let mut row = |name: &str, value: &str| {
-        writeln!(out, "<tr><td>{}</td><td class=\"words\">{}</td></tr>", escaped(name), escaped(value))
-    };
-    for (name, value) in &report.conditions {
-        row(name, value)?;
-    }
-    let machine = serde_json::to_value(&report.machine).unwrap_or_default();
-    for (name, value) in machine.as_object().into_iter().flatten() {
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        row(&name.replace('_', " "), &text)?;
-    }
-    row("version", &report.version)?;
-    row("command", &report.command)?;
-    writeln!(out, "</table>")
+    let title = format!("Conditions: {}", name(report));
+    let more = [("version", report.version.as_str()), ("command", report.command.as_str())];
+    facts(out, &title, &report.conditions, &report.machine, &more)
 }
 
 #[cfg(test)]

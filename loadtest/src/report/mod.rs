@@ -51,7 +51,7 @@ pub struct Report {
     pub series: Vec<Point>,
     /// Who used how much CPU time.
     pub cpu: Cpu,
-    /// What went over the wire.
+    /// What went over the wire in the recorded part.
     pub travelled: Travelled,
     /// What became of the changes, if there were any.
     pub churn: Option<Churn>,
@@ -204,6 +204,14 @@ pub fn percentiles(histogram: &Histogram<u64>) -> Vec<(f64, u64)> {
         histogram.iter_quantiles(5).map(|it| (it.quantile() * 100.0, it.value_iterated_to())).collect();
     points.dedup_by(|b, a| a.1 == b.1 && a.0 < 99.0);
     points
+}
+
+/// Writes a text to a file.
+///
+/// # Errors
+/// It cannot be written; the text names the file.
+pub fn save(path: &std::path::Path, text: &str) -> Result<(), String> {
+    std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Reads a result back.

@@ -7,7 +7,8 @@ use super::Everybody;
 use super::peers::{Peers, Who};
 use crate::churn::{Churn, Pool};
 use crate::driver::echo::Echo;
-use crate::driver::http1::{Http1, Page, Reading, Strings};
+use crate::driver::http1::{Http1, Page, Reading, Strings, basic};
+use crate::driver::http2::Http2;
 use crate::driver::library::Library;
 use crate::driver::memcached::Memcached;
 use crate::driver::native::{Naming, Native};
@@ -18,7 +19,6 @@ use crate::run::{Load, Peer, Questions, run as go};
 use crate::schedule::{Arrivals, Mode, Plan, Stage};
 use crate::server::Server;
 use crate::target::Target;
-use crate::verb_run::{fixed_page, https};
 use crate::workload::{Asking, Mix, Popularity};
 
 /// The cell whose rate the open-loop cells ask half of.
@@ -38,6 +38,8 @@ pub enum Way {
     Library,
     /// HTTP/1.1 over TLS.
     Https,
+    /// HTTP/2 over TLS, as many streams at once on each connection as are in flight on it.
+    Https2,
     /// At half of the knee, open loop.
     HalfRate,
     /// While the data changes.
@@ -66,16 +68,23 @@ impl Cell {
         let base = match (server, way) {
             (Who::Ours, Way::Library) => "client",
             (Who::Ours, Way::Https) => "https",
+            (Who::Ours, Way::Https2) => "https2",
             (Who::Ours, _) => "native",
             (other, _) => other.name(),
         };
         let shape = format!("{connections}×{in_flight}");
         match way {
-            Way::Plain | Way::Library | Way::Https => format!("{base} {shape}"),
+            Way::Https2 if server != Who::Ours => format!("{base} over HTTP/2 {shape}"),
+            Way::Plain | Way::Library | Way::Https | Way::Https2 => format!("{base} {shape}"),
             Way::Batched => format!("{base} {shape} in batches"),
             Way::HalfRate => format!("{base} at half the knee"),
             Way::Changing => format!("{base} {shape} changing"),
         }
+    }
+
+    /// Whether it is asked as fast as it answers, and nothing else happens meanwhile.
+    pub fn is_closed(&self) -> bool {
+        !matches!(self.way, Way::HalfRate | Way::Changing)
     }
 
     /// Whether the data changes meanwhile.
@@ -86,7 +95,7 @@ impl Cell {
 
 /// Every cell whose server is there, in the order in which they take turns: those that are compared are neighbours.
 pub fn all(peers: &Peers) -> Vec<Cell> {
-    use Way::{Batched, Changing, HalfRate, Https, Library, Plain};
+    use Way::{Batched, Changing, HalfRate, Https, Https2, Library, Plain};
     use Who::{Echo, EchoHashed, Memcached, Nginx, OidcProvider, Ours, Redis, RedisTls};
     let rows = [
         (Ours, Plain, 4, 64),
@@ -102,13 +111,19 @@ pub fn all(peers: &Peers) -> Vec<Cell> {
         (Ours, Changing, 4, 1_024),
         (Ours, Library, 2, 32),
         (Redis, Plain, 64, 1),
+        (Ours, Plain, 64, 1),
         (Ours, Batched, 4, 64),
         (Memcached, Plain, 4, 64),
         (Ours, Https, 16, 1),
         (Nginx, Https, 16, 1),
         (OidcProvider, Https, 16, 1),
+        (Ours, Https2, 16, 1),
+        (Nginx, Https2, 16, 1),
+        (Ours, Https2, 4, 16),
+        (Nginx, Https2, 4, 16),
         (Ours, HalfRate, 4, 1_024),
         (Echo, HalfRate, 4, 1_024),
+        (EchoHashed, HalfRate, 4, 1_024),
     ];
     let cells = rows.map(|(server, way, connections, in_flight)| Cell { server, way, connections, in_flight });
     cells.into_iter().filter(|cell| peers.has(cell.server)).collect()
@@ -153,7 +168,7 @@ pub fn run(cell: &Cell, field: &Field, peers: &Peers, server: &Server, churn: Op
         churn: cell.needs_churn().then_some(CHANGES),
         quiet: true,
     };
-    let asking = if cell.way == Way::Https { Asking::Introspect } else { Asking::Check };
+    let asking = if matches!(cell.way, Way::Https | Way::Https2) { Asking::Introspect } else { Asking::Check };
     let questions = Questions {
         asking,
         popularity: Popularity::Uniform,
@@ -169,10 +184,8 @@ fn driver(cell: &Cell, field: &Field, peers: &Peers) -> Result<AnyDriver, String
     let at = || peers.at(cell.server).ok_or_else(|| "it is not there".to_owned());
     Ok(match (cell.server, cell.way) {
         (Who::Ours, Way::Library) => Arc::new(Library::new(field.target.clone(), field.population.clone())),
-        (Who::Ours, Way::Https) => {
-            let (tcp, page) = https(&field.target, &field.population, b"http/1.1")?;
-            Arc::new(Http1 { name: "https", tcp, page })
-        }
+        (Who::Ours, Way::Https) => Arc::new(Http1::of_ours(&field.target, &field.population)?),
+        (Who::Ours, Way::Https2) => Arc::new(Http2::of_ours(&field.target, &field.population)?),
         (Who::Ours, _) => Arc::new(Native::new(Native::dial(&field.target)?, field.naming.clone())),
         (Who::Echo | Who::EchoHashed, _) => {
             let ca = peers.certificate_of(cell.server)?;
@@ -180,15 +193,19 @@ fn driver(cell: &Cell, field: &Field, peers: &Peers) -> Result<AnyDriver, String
         }
         (Who::Redis | Who::RedisTls, _) => Arc::new(Redis(at()?)),
         (Who::Memcached, _) => Arc::new(Memcached { tcp: at()?, group: 64 }),
-        (Who::Nginx, _) => Arc::new(Http1 { name: "nginx", tcp: at()?, page: fixed_page("/", &field.population) }),
+        (Who::Nginx, Way::Https2) => {
+            let page = Arc::new(Page::fixed("/", &field.population));
+            Arc::new(Http2 { name: "nginx", tcp: peers.nginx_over_http2(&field.target)?, page })
+        }
+        (Who::Nginx, _) => Arc::new(Http1 { name: "nginx", tcp: at()?, page: Page::fixed("/", &field.population) }),
         (Who::OidcProvider, _) => {
             let token = peers.oidc_token.clone().ok_or("it gave no token")?;
             let page = Page {
                 path: "/token/introspection".to_owned(),
                 reading: Reading::Active,
                 strings: Strings::Same(token),
-                authorization: Some(crate::driver::http1::basic("api", super::peers::OIDC_SECRET)),
-                ..fixed_page("/", &field.population)
+                authorization: Some(basic("api", super::peers::OIDC_SECRET)),
+                ..Page::fixed("/", &field.population)
             };
             Arc::new(Http1 { name: "oidc-provider", tcp: at()?, page })
         }

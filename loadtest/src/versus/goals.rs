@@ -4,9 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::disk::{BATCH, Disk, RECORD_BYTES};
-use super::peers::Peers;
-use super::restart::Restarts;
 use super::{Measured, extremes, median};
 
 /// A row of the table.
@@ -20,10 +17,10 @@ pub struct Row {
     pub what: String,
     /// How the number is meant.
     pub unit: Unit,
-    /// Below it something is wrong (or above it, where less is better).
-    pub must: f64,
+    /// Below it something is wrong (or above it, where less is better). Nothing: it is shown beside a row that has a goal.
+    pub must: Option<f64>,
     /// What we would like.
-    pub ambitious: f64,
+    pub ambitious: Option<f64>,
     /// Whether more is better.
     pub more_is_better: bool,
     /// What was found; or why nothing was.
@@ -61,18 +58,33 @@ pub enum Standing {
     Must,
     /// Not good enough.
     Missed,
+    /// Nothing is wanted of it: it stands there so that another row is seen for what it is.
+    Beside,
     /// Nothing was measured.
     Unknown,
 }
 
 impl Row {
+    /// A row of ratios; `goals` are must and ambitious, if anything is wanted of it.
+    pub fn new(
+        (goal, against, what): (&str, &str, &str),
+        goals: Option<(f64, f64)>,
+        found: Result<Found, String>,
+    ) -> Self {
+        let [goal, against, what] = [goal, against, what].map(str::to_owned);
+        let (must, ambitious) = goals.unzip();
+        let more_is_better = goals.is_none_or(|(must, ambitious)| ambitious > must);
+        Self { goal, against, what, unit: Unit::Ratio, must, ambitious, more_is_better, found }
+    }
+
     /// How it stands, by its median.
     pub fn standing(&self) -> Standing {
         let Ok(found) = &self.found else { return Standing::Unknown };
+        let (Some(must), Some(ambitious)) = (self.must, self.ambitious) else { return Standing::Beside };
         let reaches = |goal: f64| if self.more_is_better { found.median >= goal } else { found.median <= goal };
-        if reaches(self.ambitious) {
+        if reaches(ambitious) {
             Standing::Ambitious
-        } else if reaches(self.must) {
+        } else if reaches(must) {
             Standing::Must
         } else {
             Standing::Missed
@@ -96,24 +108,16 @@ enum Of {
 }
 
 impl Table<'_> {
-    fn push(&mut self, (goal, against, what): (&str, &str, &str), goals: (f64, f64), found: Result<Found, String>) {
-        let (must, ambitious) = goals;
-        self.rows.push(Row {
-            goal: goal.to_owned(),
-            against: against.to_owned(),
-            what: what.to_owned(),
-            unit: Unit::Ratio,
-            must,
-            ambitious,
-            more_is_better: ambitious > must,
-            found,
-        });
-    }
-
     /// Our cell by theirs, round by round.
-    fn cells(&mut self, about: (&str, &str, &str), (ours, theirs): (&str, &str), of: Of, goals: (f64, f64)) {
+    fn cells(
+        &mut self,
+        about: (&str, &str, &str),
+        (ours, theirs): (&str, &str),
+        of: Of,
+        goals: impl Into<Option<(f64, f64)>>,
+    ) {
         let found = self.ratio(about.1, ours, theirs, of);
-        self.push(about, goals, found);
+        self.rows.push(Row::new(about, goals.into(), found));
     }
 
     fn ratio(&self, against: &str, ours: &str, theirs: &str, of: Of) -> Result<Found, String> {
@@ -154,114 +158,89 @@ impl Table<'_> {
 pub fn found(ratios: impl Iterator<Item = f64>, detail: String) -> Result<Found, String> {
     let ratios: Vec<f64> = ratios.filter(|it| it.is_finite()).collect();
     if ratios.is_empty() {
-        return Err("no CPU time was seen; the cells were too short".to_owned());
+        return Err(
+            "no round gave a ratio: nothing was answered, or no CPU time was seen; the cells were too short".to_owned()
+        );
     }
     let (low, high) = extremes(&ratios);
     Ok(Found { median: median(&ratios), low, high, detail })
 }
 
 /// The whole table, with the rows that were made elsewhere in their places.
-pub fn rows(
-    cells: &BTreeMap<String, Measured>,
-    peers: &Peers,
-    disk: &Disk,
-    restarts: &Restarts,
-    also: Vec<Row>,
-) -> Vec<Row> {
-    let mut table = Table { cells, missing: &peers.missing, rows: Vec::new() };
-    let throughput = "throughput";
-    let cpu = "answers per server CPU-second";
-    let shapes = [("4×64", 0), ("4×1024", 1)];
-    for (shape, at) in shapes {
-        let ours = format!("native {shape}");
-        let pick = |goals: [(f64, f64); 2]| goals[at];
-        let mut row = |goal: &str, against: &str, cell: &str, of: Of, goals: (f64, f64)| {
-            let what = if matches!(of, Of::Rate) { throughput } else { cpu };
-            let theirs = format!("{cell} {shape}");
-            table.cells((goal, against, &format!("{what}, {shape}")), (&ours, &theirs), of, goals);
-        };
-        let p1 = pick([(0.85, 0.95), (0.45, 0.65)]);
-        row("P1", "bare QUIC echo, same bytes", "echo", Of::Rate, p1);
-        row("P1", "the same with the keyed hash", "echo with hash", Of::Rate, p1);
-        row("P1", "bare QUIC echo, same bytes", "echo", Of::PerCpuSecond, p1);
-        row("P2", "redis GET, plain, pipelined", "redis", Of::PerCpuSecond, pick([(2.5, 3.5), (3.0, 5.0)]));
-        row("P3", "redis GET over TLS, pipelined", "redis over TLS", Of::PerCpuSecond, pick([(3.5, 5.0), (4.0, 7.0)]));
-    }
-    let shown = format!("{cpu}, 64 callers with 1 in flight, ours sharing the client library");
-    table.cells(
-        ("P4", "redis GET, plain, not pipelined", &shown),
-        ("client 2×32", "redis 64×1"),
-        Of::PerCpuSecond,
-        (3.0, 6.0),
-    );
-    let shown = format!("{cpu}, 4 × batches of 64");
-    table.cells(
-        ("P5", "memcached, one thread", &shown),
-        ("native 4×64 in batches", "memcached 4×64"),
-        Of::PerCpuSecond,
-        (1.2, 2.0),
-    );
-    let https = "HTTPS /introspect, throughput, 16×1";
-    table.cells(("P6", "nginx, fixed JSON over TLS", https), ("https 16×1", "nginx 16×1"), Of::Rate, (0.6, 0.9));
-    table.cells(
-        ("P7", "oidc-provider, in memory, plain HTTP", https),
-        ("https 16×1", "oidc-provider 16×1"),
-        Of::Rate,
-        (15.0, 25.0),
-    );
-    table.cells(
-        ("P7", "oidc-provider, in memory, plain HTTP", "native, throughput, 4×64"),
-        ("native 4×64", "oidc-provider 16×1"),
-        Of::Rate,
-        (300.0, 600.0),
-    );
-    restart_rows(&mut table, restarts);
+pub fn rows(cells: &BTreeMap<String, Measured>, missing: &BTreeMap<String, String>, also: Vec<Row>) -> Vec<Row> {
+    let mut table = Table { cells, missing, rows: Vec::new() };
+    native_rows(&mut table);
+    https_rows(&mut table);
     for (of, name) in [(Of::P50, "p50 at half of the knee"), (Of::P99, "p99 at half of the knee")] {
-        let cells = ("native at half the knee", "echo at half the knee");
-        table.cells(("P12", "bare QUIC echo, same open-loop rate", name), cells, of, (1.25, 1.1));
+        let ours = "native at half the knee";
+        let about = ("P12", "bare QUIC echo, same open-loop rate", name);
+        table.cells(about, (ours, "echo at half the knee"), of, (1.25, 1.1));
+        let about = ("P12", "the same with the keyed hash", name);
+        table.cells(about, (ours, "echo with hash at half the knee"), of, None);
     }
     let changing = ("native 4×1024 changing", "native 4×1024");
-    table.cells(("P14", "itself without changes", "throughput at 50,000 changes/s"), changing, Of::Rate, (0.85, 0.95));
-    disk_rows(&mut table, disk);
+    let about = ("P14", "itself without changes", "throughput at 50,000 changes/s");
+    table.cells(about, changing, Of::Rate, (0.85, 0.95));
     table.rows.extend(also);
     // In the order of the goals; rows of one goal stay as they are.
     table.rows.sort_by_key(|row| row.goal.trim_start_matches('P').parse().unwrap_or(u32::MAX));
     table.rows
 }
 
-fn restart_rows(table: &mut Table<'_>, restarts: &Restarts) {
-    let what = "start to first right answer, everything verified";
-    let found = match (restarts.ours.as_slice(), restarts.redis.as_slice()) {
-        ([], _) | (_, []) => Err("redis is missing".to_owned()),
-        (ours, redis) => {
-            let detail = [median(ours), median(redis)].map(crate::show::nanos).join(" : ");
-            found(ours.iter().zip(redis).map(|(ours, redis)| ours / redis), detail)
-        }
-    };
-    table.push(("P10", "redis, restarted from RDB", what), (1.0 / 10.0, 1.0 / 30.0), found);
-    let theirs = restarts.redis_bytes.map_or_else(String::new, |it| format!(" : redis {it:.0} B a key"));
-    let found = restarts.ours_bytes.ok_or_else(|| "memory was not seen".to_owned()).map(|it| Found {
-        median: it,
-        low: it,
-        high: it,
-        detail: format!("{it:.0} B a token, process and all{theirs}"),
-    });
-    table.push(("P11", "redis, the same tokens", "resident bytes per token after a restart"), (48.0, 36.0), found);
-    if let Some(row) = table.rows.last_mut() {
-        row.unit = Unit::Bytes;
+const THROUGHPUT: &str = "throughput";
+const CPU: &str = "answers per server CPU-second";
+
+/// P1 to P5: the native protocol beside the echo, Redis and memcached.
+fn native_rows(table: &mut Table<'_>) {
+    for (shape, at) in [("4×64", 0), ("4×1024", 1)] {
+        let ours = format!("native {shape}");
+        let pick = |goals: [(f64, f64); 2]| goals[at];
+        let mut row = |goal: &str, against: &str, cell: &str, of: Of, goals: Option<(f64, f64)>| {
+            let what = if matches!(of, Of::Rate) { THROUGHPUT } else { CPU };
+            let theirs = format!("{cell} {shape}");
+            table.cells((goal, against, &format!("{what}, {shape}")), (&ours, &theirs), of, goals);
+        };
+        let p1 = pick([(0.85, 0.95), (0.45, 0.65)]);
+        row("P1", "bare QUIC echo, same bytes", "echo", Of::Rate, Some(p1));
+        row("P1", "the same with the keyed hash", "echo with hash", Of::Rate, None);
+        row("P1", "bare QUIC echo, same bytes", "echo", Of::PerCpuSecond, None);
+        row("P1", "the same with the keyed hash", "echo with hash", Of::PerCpuSecond, None);
+        let p2 = pick([(2.5, 3.5), (3.0, 5.0)]);
+        row("P2", "redis GET, plain, pipelined", "redis", Of::PerCpuSecond, Some(p2));
+        let p3 = pick([(3.5, 5.0), (4.0, 7.0)]);
+        row("P3", "redis GET over TLS, pipelined", "redis over TLS", Of::PerCpuSecond, Some(p3));
     }
+    let shown = format!("{CPU}, 64 callers with 1 in flight, ours sharing the client library");
+    let about = ("P4", "redis GET, plain, not pipelined", shown.as_str());
+    table.cells(about, ("client 2×32", "redis 64×1"), Of::PerCpuSecond, (3.0, 6.0));
+    let shown = format!("{CPU}, 64 connections with 1 in flight on both sides: nobody batches");
+    let about = ("P4", "redis GET, plain, not pipelined", shown.as_str());
+    table.cells(about, ("native 64×1", "redis 64×1"), Of::PerCpuSecond, None);
+    let shown = format!("{CPU}, ours sharing the client library, theirs pipelined 4×64");
+    let about = ("P4", "redis GET, plain, pipelined", shown.as_str());
+    table.cells(about, ("client 2×32", "redis 4×64"), Of::PerCpuSecond, None);
+    let shown = format!("{CPU}, 4 × batches of 64");
+    let about = ("P5", "memcached, one thread", shown.as_str());
+    table.cells(about, ("native 4×64 in batches", "memcached 4×64"), Of::PerCpuSecond, (1.2, 2.0));
 }
 
-fn disk_rows(table: &mut Table<'_>, disk: &Disk) {
-    let against = format!("raw append + fdatasync, {RECORD_BYTES} B");
-    let short = crate::show::short;
-    let detail = format!("{}/s : {}/s", short(disk.changes), short(disk.raw_batched));
-    let what = format!("durable changes per second (raw: {BATCH} a sync)");
-    let batched = found([disk.changes / disk.raw_batched].into_iter(), detail);
-    table.push(("P15", &against, &what), (0.3, 0.5), batched);
-    let detail = [disk.revoke_single, disk.raw_single].map(crate::show::nanos).join(" : ");
-    let single = found([disk.revoke_single / disk.raw_single].into_iter(), detail);
-    table.push(("P15", &against, "latency of one durable revoke"), (2.5, 1.5), single);
+/// P6 and P7: the HTTPS door beside other HTTP servers.
+fn https_rows(table: &mut Table<'_>) {
+    let of = |protocol: &str, shape: &str| format!("HTTPS /introspect, {THROUGHPUT}, {protocol}, {shape}");
+    let about = ("P6", "nginx, fixed JSON over TLS", of("HTTP/1.1", "16×1"));
+    table.cells((about.0, about.1, &about.2), ("https 16×1", "nginx 16×1"), Of::Rate, (0.6, 0.9));
+    for shape in ["16×1", "4×16"] {
+        let (ours, theirs) = (format!("https2 {shape}"), format!("nginx over HTTP/2 {shape}"));
+        let what = of("HTTP/2", shape);
+        table.cells(("P6", "nginx, fixed JSON over TLS", &what), (&ours, &theirs), Of::Rate, None);
+    }
+    let what = of("HTTP/2, 4×16 : HTTP/1.1", "16×1");
+    table.cells(("P6", "itself over HTTP/1.1", &what), ("https2 4×16", "https 16×1"), Of::PerCpuSecond, None);
+    let oidc = "oidc-provider, in memory, plain HTTP";
+    let what = of("HTTP/1.1", "16×1");
+    table.cells(("P7", oidc, &what), ("https 16×1", "oidc-provider 16×1"), Of::Rate, (15.0, 25.0));
+    let what = format!("native, {THROUGHPUT}, 4×64");
+    table.cells(("P7", oidc, &what), ("native 4×64", "oidc-provider 16×1"), Of::Rate, (300.0, 600.0));
 }
 
 #[cfg(test)]
@@ -269,16 +248,8 @@ mod tests {
     use super::*;
 
     fn row(must: f64, ambitious: f64, median: f64) -> Row {
-        Row {
-            goal: String::new(),
-            against: String::new(),
-            what: String::new(),
-            unit: Unit::Ratio,
-            must,
-            ambitious,
-            more_is_better: ambitious > must,
-            found: Ok(Found { median, low: median, high: median, detail: String::new() }),
-        }
+        let found = Found { median, low: median, high: median, detail: String::new() };
+        Row::new(("", "", ""), Some((must, ambitious)), Ok(found))
     }
 
     #[test]
@@ -290,6 +261,10 @@ mod tests {
         for (median, wanted) in [(1.3, Missed), (1.25, Must), (1.1, Ambitious), (0.9, Ambitious)] {
             assert_eq!(row(1.25, 1.1, median).standing(), wanted);
         }
+        // Nothing is wanted of it, so it neither reaches nor misses anything.
+        let beside = Row::new(("", "", ""), None, row(1.0, 2.0, 0.1).found);
+        assert_eq!(beside.standing(), Standing::Beside);
+        assert_eq!(Row { found: Err(String::new()), ..beside }.standing(), Standing::Unknown);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use tokenscope::samples::random::Random;
 use tokenscope::testing::filled::filled;
 use tokenscope::testing::pepper;
 
-use super::goals::{Row, Unit, found};
+use super::goals::{Row, found};
 use super::median;
 use crate::process::{pin_thread, thread_cpu};
 use crate::show::{bytes, nanos, short};
@@ -217,15 +217,9 @@ impl Hasher for First {
 
 /// Rows P8 and P9.
 pub fn rows(looked: &Result<Looked, String>) -> Vec<Row> {
-    let row = |goal: &str, against: &str, what: &str, (ours, theirs): (&str, &str), goals: (f64, f64)| Row {
-        goal: goal.to_owned(),
-        against: against.to_owned(),
-        what: what.to_owned(),
-        unit: Unit::Ratio,
-        must: goals.0,
-        ambitious: goals.1,
-        more_is_better: true,
-        found: looked.as_ref().map_err(Clone::clone).and_then(|looked| ratio(looked, ours, theirs)),
+    let row = |goal: &str, against: &str, what: &str, (ours, theirs): (&str, &str), goals: (f64, f64)| {
+        let found = looked.as_ref().map_err(Clone::clone).and_then(|looked| ratio(looked, ours, theirs));
+        Row::new((goal, against, what), Some(goals), found)
     };
     let tokens = looked.as_ref().map_or(0, |it| it.tokens);
     let of = |what: &str| format!("look-ups per CPU-second, {} tokens, {what}", short(tokens as f64));

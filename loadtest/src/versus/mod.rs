@@ -7,13 +7,17 @@
 
 // What is measured.
 mod cells;
+// Ours beside a build that counts nothing.
+mod counting;
 // Appending to a file, and changes that are durable.
 mod disk;
 // What is wanted of which ratio.
 mod goals;
+// Datagrams and system calls of an answer.
+mod made_of;
 // Look-ups without a socket.
 pub mod maps;
-// Ours beside ours.
+// Ours beside ours with more tokens.
 mod ourselves;
 // The page.
 mod page;
@@ -25,7 +29,7 @@ mod pushes;
 mod restart;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,11 +38,13 @@ use serde::{Deserialize, Serialize};
 use crate::machine::Machine;
 use crate::options::Versus;
 use crate::process::pin_thread;
-use crate::report::Report;
+use crate::report::{Report, save};
 use crate::run::{now, population, prepare};
+use crate::scratch::Scratch;
 use crate::server::{Server, Start};
 use crate::workload::Asking;
-use cells::{Cell, Field};
+use cells::Field;
+use disk::Durable;
 use goals::Row;
 use peers::Peers;
 
@@ -73,9 +79,13 @@ impl Measured {
         self.generator.push(report.cpu.generator);
         self.errors += report.totals.errors;
         self.warnings.clone_from(&report.warnings);
-        for trouble in &report.troubles {
-            self.warnings.push(trouble.clone());
-        }
+        // Sixty-four connections that were lost are one trouble.
+        let mut troubles: BTreeMap<&str, usize> = BTreeMap::new();
+        report.troubles.iter().for_each(|it| *troubles.entry(it).or_default() += 1);
+        self.warnings.extend(troubles.into_iter().map(|(trouble, times)| match times {
+            1 => trouble.to_owned(),
+            times => format!("{trouble} ({times} times)"),
+        }));
     }
 }
 
@@ -97,6 +107,9 @@ pub struct Outcome {
     /// Look-ups without a socket; nothing if they could not be measured.
     #[serde(default)]
     pub looked: Option<maps::Looked>,
+    /// What an answer is made of.
+    #[serde(default)]
+    pub made_of: Vec<made_of::MadeOf>,
     /// What was timed without a cell.
     #[serde(default)]
     pub times: BTreeMap<String, pushes::Times>,
@@ -109,20 +122,11 @@ pub struct Outcome {
 /// # Errors
 /// Our own server or the echo cannot be measured.
 pub fn run(options: &Versus) -> Result<u8, String> {
-    let temporary = std::env::temp_dir().join(format!("tokenscope-versus-{}", std::process::id()));
-    let directory = options.directory.clone().unwrap_or_else(|| temporary.clone());
-    std::fs::create_dir_all(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
-    let outcome = measure(options, &directory);
-    if options.directory.is_none() {
-        // It was made for this run alone.
-        let _ = std::fs::remove_dir_all(&temporary);
-    }
-    let outcome = outcome?;
+    let scratch = Scratch::new(options.directory.as_deref(), "versus")?;
+    let outcome = measure(options, scratch.path())?;
     print!("{}", page::text(&outcome));
-    let write =
-        |path: &PathBuf, text: &str| std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()));
-    write(&options.json, &serde_json::to_string_pretty(&outcome).map_err(|error| error.to_string())?)?;
-    write(&options.html, &page::html(&outcome))?;
+    save(&options.json, &serde_json::to_string_pretty(&outcome).map_err(|error| error.to_string())?)?;
+    save(&options.html, &page::html(&outcome))?;
     eprintln!("written: {} and {}", options.json.display(), options.html.display());
     let errors = outcome.cells.values().map(|cell| cell.errors).chain(outcome.times.values().map(|it| it.errors));
     let errors: u64 = errors.sum();
@@ -134,6 +138,7 @@ struct Extent {
     tokens: u64,
     map_tokens: u64,
     large_tokens: u64,
+    restart_tokens: u64,
     rounds: usize,
     duration: Duration,
     warm_up: Duration,
@@ -153,6 +158,7 @@ impl Extent {
                 tokens: 5_000,
                 map_tokens: 5_000,
                 large_tokens: 20_000,
+                restart_tokens: 20_000,
                 rounds: 1,
                 duration: ms(300),
                 warm_up: ms(100),
@@ -163,6 +169,7 @@ impl Extent {
                 tokens: options.tokens,
                 map_tokens: options.map_tokens,
                 large_tokens: options.large_tokens,
+                restart_tokens: options.restart_tokens.unwrap_or(options.large_tokens.min(options.map_tokens)),
                 rounds: usize::from(options.rounds),
                 duration: options.duration,
                 warm_up: options.warm_up,
@@ -172,10 +179,12 @@ impl Extent {
     }
 }
 
-fn measure(options: &Versus, directory: &std::path::Path) -> Result<Outcome, String> {
+fn measure(options: &Versus, directory: &Path) -> Result<Outcome, String> {
     let extent = Extent::of(options)?;
     let began = now()?;
     let machine = crate::machine::look();
+    // Built before anything is pinned or measured: cargo takes both cores.
+    let builds = builds(options);
     if let Some((_, core)) = extent.cores {
         // Every thread and process started from here on has this core, unless it is given another.
         pin_thread(core)?;
@@ -193,10 +202,11 @@ fn measure(options: &Versus, directory: &std::path::Path) -> Result<Outcome, Str
     let server = Server::start(&start)?;
     let lasts = (extent.duration + extent.warm_up) * 40;
     let all = population(&server.target, lasts, began);
-    let (naming, pool, churn) = prepare(&server.target, &all, Asking::Check, began)?;
+    let (naming, pool, _) = prepare(&server.target, &all, Asking::Check, began)?;
     eprintln!("starting peers");
     let mut peers = Peers::start(directory, &server.target, &all, server_core, options)?;
     let mut pushes = pushes::Pushes::start(directory, &start, options.short)?;
+    let mut durable = disk::Durable::start(directory, &start)?;
     let mut field = Field {
         target: server.target.clone(),
         population: all,
@@ -208,67 +218,127 @@ fn measure(options: &Versus, directory: &std::path::Path) -> Result<Outcome, Str
         warm_up: extent.warm_up,
         seed: options.seed,
     };
-    let cells: Vec<Cell> = if options.near_only { Vec::new() } else { cells::all(&peers) };
     let mut measured: BTreeMap<String, Measured> = BTreeMap::new();
     for round in 1..=extent.rounds {
         // Tokens end while time passes.
-        let now = now()?;
-        field.population = population(&server.target, lasts, now);
-        for cell in &cells {
-            let name = cell.name();
-            eprintln!("round {round} of {}: {name}", extent.rounds);
-            let needs_churn = cell.needs_churn();
-            let changes = if needs_churn {
-                Some(prepare(&server.target, &field.population, Asking::Check, now)?.2)
-            } else {
-                None
-            };
-            peers.only(cell.server, &server.spawned);
-            let report = cells::run(cell, &field, &peers, &server, changes);
-            peers.thaw(&server.spawned);
-            let report = report.map_err(|why| format!("{name}: {why}"))?;
-            if name == cells::KNEE {
-                field.half_rate.get_or_insert(report.totals.rate / 2.0);
-            }
-            measured.entry(name).or_default().add(&report);
+        field.population = population(&server.target, lasts, now()?);
+        if !options.near_only {
+            ask_all(&mut field, &peers, &server, (round, extent.rounds), &mut measured)?;
+            eprintln!("round {round} of {}: durable changes", extent.rounds);
+            durable.round(&peers, &server.spawned, extent.duration)?;
         }
         pushes.round(&field, &peers, &server, round)?;
     }
+    let Durable { found: disk, .. } = durable;
+    let made_of = if options.near_only { Vec::new() } else { made_of::measure(&field, &peers, &server, directory)? };
     let beside = ourselves::Beside { server: &server, field: &field, peers: &peers, start: &start, extent: &extent };
-    let ourselves = beside.measure(options.uncounted.as_deref(), &mut measured);
-    let disk = disk::measure(directory, churn, extent.duration)?;
-    let restarts = restart::measure(server, &start, &mut peers, &field, extent.rounds.min(3))?;
+    let uncounted = counting::measure(&beside, &builds, &mut measured);
+    let larger = |name: &str, tokens: u64| Start { directory: directory.join(name), tokens, ..start.clone() };
+    let large_start = larger("ours-large", extent.large_tokens);
+    let large = beside.large(&large_start, &mut measured);
+    drop(server);
+    let has_same = extent.restart_tokens == extent.large_tokens && large.is_ok();
+    let restart_start = if has_same {
+        large_start.clone()
+    } else {
+        forget(&large_start.directory);
+        larger("ours-restarted", extent.restart_tokens)
+    };
+    let restarts = restart::measure(&restart_start, &mut peers, extent.rounds);
+    forget(&restart_start.directory);
+    let redis = peers.missing.get(peers::Who::Redis.name());
     let mut also = maps::rows(&looked);
-    also.extend(ourselves::rows(&ourselves, &measured));
-    let mut rows = goals::rows(&measured, &peers, &disk, &restarts, also);
-    rows.extend(pushes::rows(&pushes, peers.missing.get(peers::Who::Redis.name())));
+    also.extend(ourselves::rows(&large, &measured));
+    also.extend(counting::rows(&uncounted, &measured));
+    also.extend(disk::rows(&disk));
+    also.extend(restart::rows(&restarts, redis));
+    let mut rows = goals::rows(&measured, &peers.missing, also);
+    rows.extend(pushes::rows(&pushes, redis));
     measured.append(&mut pushes.cells);
     let mut conditions = peers.versions.clone();
-    let mut put = |name: &str, value: String| drop(conditions.insert(name.to_owned(), value));
-    put("tokens", extent.tokens.to_string());
-    put("tokens of the larger server", extent.large_tokens.to_string());
-    put("tokens of look-ups without a socket", extent.map_tokens.to_string());
-    put("tokens asked about", field.population.hits.len().to_string());
-    put("rounds", extent.rounds.to_string());
-    put("a cell lasts", format!("{:?} after {:?} of warm-up", extent.duration, extent.warm_up));
-    put("mix", "90 hit : 8 unknown : 2 revoked; uniform".to_owned());
-    let cores = extent.cores.map_or("not pinned: only one core".to_owned(), |(server, generator)| {
-        format!("server {server}, generator {generator}")
-    });
-    put("cores", cores);
-    put("short", options.short.to_string());
-    pushes.conditions().into_iter().for_each(|(name, value)| put(&name, value));
+    conditions.extend(describe(options, &extent, field.population.hits.len()));
+    conditions.extend(pushes.conditions());
     Ok(Outcome {
-        format: 1,
+        format: 2,
         began: began.seconds(),
         machine,
         conditions,
         rows,
         cells: measured,
         looked: looked.ok(),
+        made_of,
         times: std::mem::take(&mut pushes.times),
         missing: peers.missing.clone(),
     })
+}
+
+/// The builds of P16, or why there are none.
+fn builds(options: &Versus) -> Result<counting::Builds, String> {
+    match (&options.build_uncounted, &options.uncounted) {
+        (Some(directory), _) => counting::build(directory),
+        (None, Some(uncounted)) => {
+            Ok(counting::Builds { counted: options.server_binary.clone(), uncounted: uncounted.clone() })
+        }
+        (None, None) => Err("needs a build that counts nothing: --build-uncounted DIRECTORY makes it, and \
+                             --uncounted FILE names one that is there"
+            .to_owned()),
+    }
+}
+
+/// Every cell once.
+fn ask_all(
+    field: &mut Field,
+    peers: &Peers,
+    server: &Server,
+    (round, rounds): (usize, usize),
+    measured: &mut BTreeMap<String, Measured>,
+) -> Result<(), String> {
+    let now = now()?;
+    for cell in &cells::all(peers) {
+        let name = cell.name();
+        eprintln!("round {round} of {rounds}: {name}");
+        let changes = if cell.needs_churn() {
+            Some(prepare(&server.target, &field.population, Asking::Check, now)?.2)
+        } else {
+            None
+        };
+        peers.only(cell.server, &server.spawned);
+        let report = cells::run(cell, field, peers, server, changes);
+        peers.thaw(&server.spawned);
+        let report = report.map_err(|why| format!("{name}: {why}"))?;
+        if name == cells::KNEE {
+            field.half_rate.get_or_insert(report.totals.rate / 2.0);
+        }
+        measured.entry(name).or_default().add(&report);
+    }
+    Ok(())
+}
+
+/// How everything was measured, in names and words.
+fn describe(options: &Versus, extent: &Extent, asked_about: usize) -> Vec<(String, String)> {
+    let cores = extent.cores.map_or("not pinned: only one core".to_owned(), |(server, generator)| {
+        format!("server {server}, generator {generator}")
+    });
+    [
+        ("tokens", extent.tokens.to_string()),
+        ("tokens of the larger server", extent.large_tokens.to_string()),
+        ("tokens of what is started again", extent.restart_tokens.to_string()),
+        ("tokens of look-ups without a socket", extent.map_tokens.to_string()),
+        ("tokens asked about", asked_about.to_string()),
+        ("rounds", extent.rounds.to_string()),
+        ("a cell lasts", format!("{:?} after {:?} of warm-up", extent.duration, extent.warm_up)),
+        ("mix", "90 hit : 8 unknown : 2 revoked; uniform".to_owned()),
+        ("cores", cores),
+        ("short", options.short.to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
+
+/// Removes a directory that nobody looks at again.
+fn forget(directory: &Path) {
+    // Gigabytes; if they cannot be removed here, they end with the directory around them.
+    let _ = std::fs::remove_dir_all(directory);
 }
 
 /// The middle one; the mean of the two middle ones if there is none.

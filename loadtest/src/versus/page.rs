@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use super::goals::{Row, Standing, Unit};
+use super::made_of::{MadeOf, Wire};
 use super::{Measured, Outcome, extremes, median};
-use crate::report::html::head;
+use crate::report::html::{facts, head};
 use crate::report::plot::escaped;
 use crate::show::{nanos, short};
 
@@ -27,15 +28,17 @@ fn number(row: &Row, value: f64) -> String {
 
 fn standing(row: &Row) -> &'static str {
     match row.standing() {
-        Standing::Ambitious => "ambitious",
-        Standing::Must => "must",
+        Standing::Ambitious => "met, ambitious",
+        Standing::Must => "met, must",
         Standing::Missed => "MISSED",
+        Standing::Beside => "beside",
         Standing::Unknown => "–",
     }
 }
 
 fn goal(row: &Row) -> String {
-    format!("{} {} / {}", if row.more_is_better { "≥" } else { "≤" }, number(row, row.must), number(row, row.ambitious))
+    let (Some(must), Some(ambitious)) = (row.must, row.ambitious) else { return "–".to_owned() };
+    format!("{} {} / {}", if row.more_is_better { "≥" } else { "≤" }, number(row, must), number(row, ambitious))
 }
 
 fn write_text(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
@@ -59,21 +62,22 @@ fn write_text(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
             writeln!(out, "{name:<34}{:>12.1}{low:>12.1}{high:>12.1}", median(nanos))?;
         }
     }
+    made_of_text(out, &outcome.made_of)?;
     super::pushes::page::text(out, &outcome.times)?;
     writeln!(
         out,
-        "\n{:<5}{:<38}{:<18}{:>10}  {:<20}{:<10} what",
-        "", "against", "must / ambitious", "found", "lowest … highest", ""
+        "\n{:<5}{:<38}{:<18}{:>10}  {:<20}{:<15} what",
+        "", "against", "must / ambitious", "median", "lowest … highest", ""
     )?;
     for row in &outcome.rows {
         write!(out, "{:<5}{:<38}{:<18}", row.goal, row.against, goal(row))?;
         match &row.found {
             Ok(found) => {
                 let spread = format!("{} … {}", number(row, found.low), number(row, found.high));
-                write!(out, "{:>10}  {spread:<20}{:<10} ", number(row, found.median), standing(row))?;
+                write!(out, "{:>10}  {spread:<20}{:<15} ", number(row, found.median), standing(row))?;
                 writeln!(out, "{}: {}", row.what, found.detail)?;
             }
-            Err(why) => writeln!(out, "{:>10}  {:<20}{:<10} {}: {why}", "–", "", "", row.what)?,
+            Err(why) => writeln!(out, "{:>10}  {:<20}{:<15} {}: {why}", "–", "", "", row.what)?,
         }
     }
     for (peer, how) in &outcome.missing {
@@ -110,7 +114,7 @@ fn write_html(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
     }
     writeln!(
         out,
-        "<h2>Goals</h2><table><tr><th></th><th class=\"words\">against</th><th class=\"words\">what</th><th>must / ambitious</th><th>found</th>"
+        "<h2>Goals</h2><table><tr><th></th><th class=\"words\">against</th><th class=\"words\">what</th><th>must / ambitious</th><th>median</th>"
     )?;
     writeln!(out, "<th>lowest … highest</th><th></th></tr>")?;
     for row in &outcome.rows {
@@ -124,7 +128,7 @@ fn write_html(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
         };
         let class = match row.standing() {
             Standing::Missed => "lost",
-            Standing::Unknown => "",
+            Standing::Unknown | Standing::Beside => "",
             _ => "met",
         };
         writeln!(
@@ -141,7 +145,7 @@ fn write_html(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
     writeln!(out, "</table><h2>Answers per server CPU-second</h2>{}", bars(outcome))?;
     writeln!(
         out,
-        "<h2>Cells</h2><table><tr><th></th><th>answers/s</th><th>lowest … highest</th><th>per server CPU-s</th>"
+        "<h2>Cells</h2><div class=\"wide\"><table><tr><th></th><th>answers/s</th><th>lowest … highest</th><th>per server CPU-s</th>"
     )?;
     writeln!(out, "<th>CPU-s per million</th><th>p50</th><th>p99</th><th>generator</th><th>errors</th></tr>")?;
     for (name, cell) in &outcome.cells {
@@ -161,7 +165,7 @@ fn write_html(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
             cell.errors
         )?;
     }
-    writeln!(out, "</table>")?;
+    writeln!(out, "</table></div>")?;
     if let Some(looked) = &outcome.looked {
         writeln!(
             out,
@@ -176,6 +180,7 @@ fn write_html(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
         }
         writeln!(out, "</table>")?;
     }
+    made_of_html(out, &outcome.made_of)?;
     super::pushes::page::html(out, &outcome.times)?;
     for (name, warning) in super::pushes::page::warnings(&outcome.times) {
         writeln!(out, "<p class=\"warning\">{}: {}</p>", escaped(name), escaped(warning))?;
@@ -185,16 +190,80 @@ fn write_html(out: &mut String, outcome: &Outcome) -> std::fmt::Result {
             writeln!(out, "<p class=\"warning\">{}: {}</p>", escaped(name), escaped(warning))?;
         }
     }
-    writeln!(out, "<h2>Conditions</h2><table>")?;
-    let machine = serde_json::to_value(&outcome.machine).unwrap_or_default();
-    let machine = machine.as_object().into_iter().flatten();
-    let machine = machine
-        .map(|(name, value)| (name.replace('_', " "), value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
-    let conditions = outcome.conditions.iter().map(|(name, value)| (name.clone(), value.clone()));
-    for (name, value) in conditions.chain(machine) {
-        writeln!(out, "<tr><td>{}</td><td class=\"words\">{}</td></tr>", escaped(&name), escaped(&value))?;
+    facts(out, "Conditions", &outcome.conditions, &outcome.machine, &[])?;
+    writeln!(out, "</body></html>")
+}
+
+/// The heads of what an answer is made of.
+const MADE_OF: [&str; 9] =
+    ["dgrams to", "from", "answers in", "bytes to", "from", "lost", "sends to", "its calls", "its sleeps"];
+
+/// What stands under them, and the calls by name.
+fn made_of_cells(made: &MadeOf) -> ([String; 9], String) {
+    let wire = |pick: fn(&Wire) -> f64| made.wire.as_ref().map_or("–".to_owned(), |it| short(pick(it)));
+    let known = |value: Option<f64>| value.map_or("–".to_owned(), short);
+    let mut by_name: Vec<(&String, &f64)> = made.by_name.iter().collect();
+    by_name.sort_by(|a, b| b.1.total_cmp(a.1));
+    let by_name: Vec<String> = by_name.into_iter().map(|(name, count)| format!("{name} {}", short(*count))).collect();
+    let calls = match made.calls {
+        Some(_) => format!("{} ({})", by_name.join(", "), made.counted_by),
+        None => format!("not counted: {}", made.counted_by),
+    };
+    let cells = [
+        wire(|it| it.datagrams_in),
+        wire(|it| it.datagrams_out),
+        wire(|it| 1_000.0 / it.datagrams_out),
+        wire(|it| it.bytes_in),
+        wire(|it| it.bytes_out),
+        wire(|it| it.lost),
+        wire(|it| it.sends),
+        known(made.calls),
+        known(made.sleeps),
+    ];
+    (cells, calls)
+}
+
+fn made_of_text(out: &mut String, all: &[MadeOf]) -> std::fmt::Result {
+    if all.is_empty() {
+        return Ok(());
     }
-    writeln!(out, "</table></body></html>")
+    writeln!(
+        out,
+        "\nwhat an answer is made of: a further run of each, figures for 1,000 answers; to and from the server; answers in \
+         one datagram; system calls and sleeps of the server's threads"
+    )?;
+    write!(out, "{:<28}", "")?;
+    MADE_OF.iter().try_for_each(|head| write!(out, "{head:>11}"))?;
+    writeln!(out, "  which calls")?;
+    for made in all {
+        let (cells, calls) = made_of_cells(made);
+        write!(out, "{:<28}", made.cell)?;
+        cells.iter().try_for_each(|cell| write!(out, "{cell:>11}"))?;
+        writeln!(out, "  {calls}")?;
+    }
+    Ok(())
+}
+
+fn made_of_html(out: &mut String, all: &[MadeOf]) -> std::fmt::Result {
+    if all.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "<h2>What an answer is made of</h2><p class=\"small\">A further run of each cell, whose rate counts nowhere; figures \
+         for 1,000 answers. Datagrams to and from the server, answers in one of those, bytes, packets lost, and calls that \
+         sent: seen on the generator's side, of QUIC alone. Its calls and its sleeps are those of the server's threads. A \
+         dash: not seen.</p><div class=\"wide\"><table><tr><th></th>"
+    )?;
+    MADE_OF.iter().try_for_each(|head| write!(out, "<th>{head}</th>"))?;
+    writeln!(out, "<th class=\"words\">which calls</th></tr>")?;
+    for made in all {
+        let (cells, calls) = made_of_cells(made);
+        write!(out, "<tr><td>{}</td>", escaped(&made.cell))?;
+        cells.iter().try_for_each(|cell| write!(out, "<td>{cell}</td>"))?;
+        writeln!(out, "<td class=\"words\">{}</td></tr>", escaped(&calls))?;
+    }
+    writeln!(out, "</table></div>")
 }
 
 /// One bar for each cell, with a line from the lowest to the highest round.
@@ -214,7 +283,7 @@ fn bars(outcome: &Outcome) -> String {
         let top = f64::from(number) * step;
         let at = |value: f64| left + value / most * width;
         let (middle, (low, high)) = (median(&cell.per_cpu_second), extremes(&cell.per_cpu_second));
-        let colour = if name.starts_with("native") || name.starts_with("client") || name.starts_with("https ") {
+        let colour = if name.starts_with("native") || name.starts_with("client") || name.starts_with("https") {
             "#0072b2"
         } else {
             "#9a9a9a"

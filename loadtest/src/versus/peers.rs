@@ -135,6 +135,16 @@ impl Peers {
         Some((Arc::new(tls(&ca, None, &[]).ok()?), "localhost".to_owned()))
     }
 
+    /// Nginx, asked for HTTP/2.
+    ///
+    /// # Errors
+    /// It is not there, or TLS is not in order.
+    pub fn nginx_over_http2(&self, target: &Target) -> Result<Tcp, String> {
+        let tcp = self.at(Who::Nginx).ok_or("nginx is not there")?;
+        let config = tls(&target.ca_pem, None, &[b"h2"])?;
+        Ok(Tcp { tls: tcp.tls.map(|(_, name)| (Arc::new(config), name)), ..tcp })
+    }
+
     /// Its process.
     pub fn pid(&self, who: Who) -> Option<u32> {
         self.running.get(&process_of(who)).map(|it| it.spawned.pid())
@@ -213,7 +223,16 @@ impl Peers {
             std::fs::copy(certificates.join(name), self.redis_directory.join(name))
                 .map_err(|error| format!("{name}: {error}"))?;
         }
-        // What an earlier run left would be loaded.
+        self.redis_filled(population, core)
+    }
+
+    /// Starts Redis anew, with nothing but these tokens.
+    ///
+    /// # Errors
+    /// It does not start, or refuses them.
+    pub fn redis_filled(&mut self, population: &Population, core: Option<usize>) -> Result<(), String> {
+        self.redis_ends();
+        // What an earlier run or a restart left would be loaded.
         let _ = std::fs::remove_file(self.redis_directory.join("dump.rdb"));
         self.redis_again(core)?;
         self.redis_keys = population.hits.len() as u64;
@@ -337,7 +356,7 @@ fn nginx_configuration(port: u16, certificates: &Path, directory: &Path) -> Stri
         "daemon off;\nmaster_process off;\nworker_processes 1;\npid {own}/pid;\nevents {{ worker_connections 1024; }}\n\
          http {{\n access_log off;\n keepalive_requests 1000000000;\n client_body_temp_path {own}/body;\n \
          proxy_temp_path {own}/proxy;\n fastcgi_temp_path {own}/fastcgi;\n uwsgi_temp_path {own}/uwsgi;\n \
-         scgi_temp_path {own}/scgi;\n server {{\n  listen 127.0.0.1:{port} ssl;\n  ssl_protocols TLSv1.3;\n  \
+         scgi_temp_path {own}/scgi;\n server {{\n  listen 127.0.0.1:{port} ssl http2;\n  ssl_protocols TLSv1.3;\n  \
          ssl_certificate {certs}/server.pem;\n  ssl_certificate_key {certs}/server.key;\n  location / {{\n   \
          default_type application/json;\n   return 200 '{{\"active\":true,\"scope\":\"tasks:read\",\"client_id\":\
          \"app-01\",\"sub\":\"user-1\",\"exp\":1790000000}}';\n  }}\n }}\n}}\n",

@@ -7,7 +7,7 @@ use super::{
     SET_INVALIDATED, Times, memory,
 };
 use crate::show::{nanos, short};
-use crate::versus::goals::{Found, Row, Unit, found};
+use crate::versus::goals::{Found, Row, found};
 use crate::versus::{Measured, median};
 
 /// Which of its figures.
@@ -33,13 +33,8 @@ impl Of {
     }
 }
 
-fn row(
-    (goal, against, what): (&str, &str, String),
-    (must, ambitious): (f64, f64),
-    found: Result<Found, String>,
-) -> Row {
-    let (goal, against) = (goal.to_owned(), against.to_owned());
-    Row { goal, against, what, unit: Unit::Ratio, must, ambitious, more_is_better: ambitious > must, found }
+fn row((goal, against, what): (&str, &str, String), goals: (f64, f64), found: Result<Found, String>) -> Row {
+    Row::new((goal, against, &what), Some(goals), found)
 }
 
 /// The rows; `redis` says how to install what is missing.

@@ -16,14 +16,11 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 
 use super::probe::{Moments, Seen, Subject, probe};
-use crate::driver::redis::{VALUE_BYTES, number, split_line};
+use crate::driver::redis::{self, KEY_BYTES, VALUE_BYTES, number, split_line};
 use crate::process::{Spawned, free_port, installed};
 
 /// How long it may take to start, and to answer a request that is not timed.
 const WITHIN: Duration = Duration::from_secs(30);
-
-/// Bytes of a key: a digest's.
-const KEY_BYTES: usize = 32;
 
 /// Requests that are sent together where nothing is timed.
 const TOGETHER: usize = 256;
@@ -97,17 +94,11 @@ fn number_of(key: &[u8]) -> Option<usize> {
 }
 
 fn set(number: usize, filling: u8, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"*3\r\n$3\r\nSET\r\n$32\r\n");
-    out.extend_from_slice(&key(number));
-    out.extend_from_slice(format!("\r\n${VALUE_BYTES}\r\n").as_bytes());
-    out.extend_from_slice(&[filling; VALUE_BYTES]);
-    out.extend_from_slice(b"\r\n");
+    redis::set(&key(number), &[filling; VALUE_BYTES], out);
 }
 
 fn get(number: usize, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"*2\r\n$3\r\nGET\r\n$32\r\n");
-    out.extend_from_slice(&key(number));
-    out.extend_from_slice(b"\r\n");
+    redis::get(&key(number), out);
 }
 
 async fn connect(address: SocketAddr) -> Result<(OwnedReadHalf, OwnedWriteHalf), String> {
