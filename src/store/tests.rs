@@ -1,5 +1,6 @@
 //! Tests of the store: recovery and its ladder, checkpoints, the writer when the journal fails.
 
+mod order;
 mod space;
 mod tray;
 
