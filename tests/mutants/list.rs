@@ -23,7 +23,8 @@ const WRITER: &str = "src/store/writer.rs";
 const RECOVERY: &str = "src/store/recovery.rs";
 const ACCESS: &str = "src/domain/access.rs";
 
-/// All of them.
+/// All of them. Not among them: a snapshot ahead of the journal that is not refused by the recovery. The journal refuses to be
+/// read from beyond its end, so that mutant is none.
 pub const MUTANTS: &[Mutant] = &[
     // ---- what is acknowledged is durable ----
     Mutant {
@@ -150,15 +151,6 @@ pub const MUTANTS: &[Mutant] = &[
             RECOVERY,
             "        refuse_rollback(head, mark.revision, \"the high-water mark\")?;\n",
             "        let _ = mark;\n",
-        )],
-        command: STORE,
-    },
-    Mutant {
-        name: "a snapshot ahead of the journal is taken",
-        edits: &[(
-            RECOVERY,
-            "                refuse_rollback(head, header.revision(), &format!(\"the snapshot {name}\"))?;\n",
-            "",
         )],
         command: STORE,
     },

@@ -1,7 +1,7 @@
 //! The tests have teeth: the product is made wrong in one place after the other, and the suite has to notice each time.
 //!
 //! `list.rs` has the mutants: a text of a named file, what stands in its place, and the command that has to fail. The long
-//! test copies the tree (what git lists, as it lies here) into the target directory, and goes through them:
+//! test copies the tree (what git does not ignore, as it lies here) into the target directory, and goes through them:
 //!
 //! ```text
 //! cargo test --test mutants -- --ignored --nocapture                      all of them: a minute or two each
@@ -84,11 +84,15 @@ enum Ended {
 }
 
 impl Copy {
-    /// Copies what git lists. What is there already and is the same is left alone, so that little is built anew.
+    /// Copies what git knows and does not ignore. What is there already and is the same is left alone, so that little is built anew.
     fn new() -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
         let copy = Self { tree: folder.join("tree"), target: folder.join("target") };
-        let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output().expect("git runs");
+        let listed = Command::new("git")
+            .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+            .current_dir(root())
+            .output()
+            .expect("git runs");
         assert!(listed.status.success(), "git ls-files: {}", String::from_utf8_lossy(&listed.stderr));
         let names = String::from_utf8(listed.stdout).expect("names of files are UTF-8");
         for name in names.split('\0').filter(|name| !name.is_empty() && root().join(name).is_file()) {
