@@ -174,7 +174,8 @@ fn the_oauth2_crate_introspects_revokes_and_sees_active_false() {
     figure("oauth2 (Rust): introspection, revocation, and then active: false");
 }
 
-/// What `tests/clients/install` has put into the target directory, if it was run and could: this file or folder of it.
+/// The versions stand in `tests/clients/node/package.json`, `tests/clients/node/package-lock.json` and
+/// `tests/clients/requirements.txt`. What `tests/clients/install` has put into the target directory, if it was run and could: this file or folder of it.
 fn installed(inside: &str) -> Option<PathBuf> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     Some(target.join("stock-clients").join(inside)).filter(|path| path.exists())

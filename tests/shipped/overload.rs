@@ -1,9 +1,6 @@
 //! More questions than the server can answer, about tokens nobody knows, from several callers at once; beside them a
 //! caller with questions of its own, and one that revokes.
 //!
-//! How much is more: first one caller asks alone and waits for its answers, with ever more questions at once. Where more of
-//! them bring hardly more answers is the knee; the floods have ten times as many questions on their way, and more.
-//!
 //! The floods do not wait for answers: each fills every window it is given. Nothing is timed: what is asserted are counts.
 //! `TOKENSCOPE_OVERLOAD=30` floods for thirty seconds (default 3).
 
@@ -34,12 +31,6 @@ const BATCH: u32 = 256;
 /// Questions the good caller asks at once, as any client of the library may.
 const GOOD_AT_ONCE: usize = 512;
 
-/// Questions at once with which the knee is looked for.
-const LEVELS: [usize; 5] = [1, 8, 64, 512, 4_096];
-
-/// How many times the questions of the knee the floods have on their way.
-const BEYOND: u64 = 10;
-
 /// Revocations that are made at least.
 const REVOKED: u64 = 10;
 
@@ -65,43 +56,6 @@ struct Flood {
 impl Flood {
     fn answered(&self) -> u64 {
         self.inactive.load(Relaxed) + self.overloaded.load(Relaxed) + self.other.load(Relaxed)
-    }
-}
-
-/// What one caller is answered alone, when it has so many questions at once and waits for all of them.
-struct Knee {
-    at_once: u64,
-    per_second: f64,
-}
-
-impl Knee {
-    /// Tries each of [`LEVELS`] for a part of `lasts`. The knee is the least of them that brings nine tenths of the most
-    /// answers that any brings.
-    fn find(house: &House, lasts: Duration) -> Self {
-        let tried: Vec<Self> = runtime().block_on(async {
-            let client = Client::connect(options(house, "operator")).await.unwrap();
-            let mut tried = Vec::new();
-            for at_once in LEVELS {
-                let questions = vec![(Token::from("nobody's"), "tasks:read", "1579"); at_once];
-                let (began, mut answers) = (Instant::now(), 0);
-                while began.elapsed() < lasts / LEVELS.len() as u32 {
-                    for decision in client.check_many(&questions).await.unwrap() {
-                        match decision {
-                            Ok(Decision::Inactive) => answers += 1,
-                            Ok(other) => panic!("an unknown token was answered {other:?}"),
-                            // Shed: beyond the knee.
-                            Err(_) => {}
-                        }
-                    }
-                }
-                let per_second = f64::from(answers) / began.elapsed().as_secs_f64();
-                tried.push(Self { at_once: at_once as u64, per_second });
-            }
-            client.close().await;
-            tried
-        });
-        let most = tried.iter().map(|knee| knee.per_second).fold(0.0, f64::max);
-        tried.into_iter().find(|knee| knee.per_second >= 0.9 * most).unwrap()
     }
 }
 
@@ -294,8 +248,6 @@ fn floods_of_unknown_tokens_starve_nobody_and_revocations_get_through() {
     house.start();
     let lasts = Duration::from_secs(seconds());
 
-    let knee = Knee::find(&house, lasts);
-
     let (idle, idle_told) = (Good::default(), Revoked::default());
     beside(&house, &idle, &idle_told, &AtomicBool::new(false), || std::thread::sleep(lasts));
 
@@ -303,8 +255,6 @@ fn floods_of_unknown_tokens_starve_nobody_and_revocations_get_through() {
     let (good, told, over) = (Good::default(), Revoked::default(), Arc::new(AtomicBool::new(false)));
     let began = Instant::now();
     let mut lasted = lasts;
-    // The most questions of the floods that were on their way when somebody looked.
-    let mut underway = 0;
     std::thread::scope(|scope| {
         for (number, (who, counts)) in neighbours.iter().zip(&floods).enumerate() {
             let (house, over) = (&house, &over);
@@ -316,21 +266,11 @@ fn floods_of_unknown_tokens_starve_nobody_and_revocations_get_through() {
                 std::thread::sleep(Duration::from_millis(10));
             }
             let flooded = Instant::now();
-            let mut look = || {
-                // In this order: what is answered in between makes it less, never more.
-                let sent: u64 = floods.iter().map(|flood| flood.sent.load(Relaxed)).sum();
-                let answered: u64 = floods.iter().map(|flood| flood.answered()).sum();
-                underway = underway.max(sent.saturating_sub(answered));
-                underway
-            };
-            while flooded.elapsed() < lasts {
-                look();
-                std::thread::sleep(Duration::from_millis(10));
-            }
+            std::thread::sleep(lasts);
             // A machine that is busy with other tests may need longer.
-            let mut is_enough = || {
+            let is_enough = || {
                 let shed = floods.iter().any(|flood| flood.overloaded.load(Relaxed) > 0);
-                shed && told.done.load(Relaxed) >= REVOKED && look() >= BEYOND * knee.at_once
+                shed && told.done.load(Relaxed) >= REVOKED
             };
             while !is_enough() && flooded.elapsed() < PATIENCE {
                 std::thread::sleep(Duration::from_millis(10));
@@ -351,17 +291,6 @@ fn floods_of_unknown_tokens_starve_nobody_and_revocations_get_through() {
         floods.iter().map(|flood| flood.during.load(Relaxed)).chain([answers]).map(|it| it as f64).collect();
     let squares: f64 = shares.iter().map(|share| share * share).sum();
     let jain = shares.iter().sum::<f64>().powi(2) / (shares.len() as f64 * squares);
-    let seconds = lasted.as_secs_f64();
-    figure(&format!(
-        "the knee of one caller alone: {:.0} answers a second, with {} questions at once\n\
-         the floods: {:.0} answers a second, inactive or overloaded, {:.1} times the knee's; {underway} questions on their way, \
-         {:.0} times the knee's",
-        knee.per_second,
-        knee.at_once,
-        (mean * FLOODERS as u64) as f64 / seconds,
-        (mean * FLOODERS as u64) as f64 / seconds / knee.per_second,
-        underway as f64 / knee.at_once as f64,
-    ));
     figure(&format!(
         "overload, {lasted:.1?}: {FLOODERS} callers with {CONNECTIONS} connections of {STREAMS} streams each sent {sent} \
          questions about unknown tokens: {inactive} answered inactive, {shed} shed as overloaded, {other} anything else\n\
@@ -388,7 +317,6 @@ fn floods_of_unknown_tokens_starve_nobody_and_revocations_get_through() {
     assert_eq!(other, 0, "a flood was told something else");
     assert_eq!(inactive + shed, sent, "each question has one answer");
     assert!(shed > 0, "nothing was shed: that was no overload");
-    assert!(underway >= BEYOND * knee.at_once, "{underway} questions on their way, {} at the knee", knee.at_once);
     assert_eq!((good.wrong.load(Relaxed), good.failed.load(Relaxed)), (0, 0));
     assert!(failed.is_empty(), "{failed:?}");
     assert!(revoked >= REVOKED, "{revoked} revocations");

@@ -45,6 +45,11 @@ impl Scopes {
         }
     }
 
+    /// Whether the other set has all of this one.
+    pub(super) fn is_within(self, other: Self) -> bool {
+        other.0 & Self::ALL != 0 || self.0 & !other.0 == 0
+    }
+
     fn or(self, other: Self) -> Self {
         if (self.0 | other.0) & Self::ALL != 0 { Self(Self::ALL) } else { Self(self.0 | other.0) }
     }
