@@ -13,10 +13,10 @@ use super::dense::Dense;
 use super::lookup::Lookup;
 use super::zeroed::Zeroed;
 
-/// Bytes of text in one chunk. No text is longer than a chunk.
-const CHUNK_BYTES: usize = 1 << 18;
-/// Chunks of text: 4 GiB in all for each set of names.
-const CHUNKS: usize = 1 << 14;
+/// Bytes of text in one chunk. No text is longer than a chunk. (Small for a fuzzer, whose inputs fill no more.)
+const CHUNK_BYTES: usize = if cfg!(fuzzing) { 1 << 13 } else { 1 << 18 };
+/// Chunks of text: 4 GiB in all for each set of names. (For a fuzzer 1 MiB.)
+const CHUNKS: usize = if cfg!(fuzzing) { 1 << 7 } else { 1 << 14 };
 /// The longest text, in bytes.
 pub(crate) const TEXT_BYTES_MAX: usize = 4_096;
 

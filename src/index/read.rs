@@ -114,8 +114,8 @@ impl Tables {
             .map_while(|row| Some(self.audience_words.row(row)?[0].load(Ordering::Relaxed) as u32))
     }
 
-    /// Everything about a found token. `None` if its slot was used for another token meanwhile, or its row of details
-    /// is not its own: then it is gone.
+    /// Everything about a found token. `None` if it cannot be told: its row of details is not its own, so it is gone; or it
+    /// is no longer [where it was found](Found::still_there), which says nothing of where it is now.
     pub(crate) fn record<'g>(&self, key: TokenKey, found: Found<'g>, _guard: &'g Guard) -> Option<TokenRecord<'g>> {
         let record = self.record_of(key, &found.facts)?;
         if matches!(found.facts.times, SlotTimes::Details(_)) && !found.still_there() {
@@ -370,8 +370,15 @@ impl<'i> Pin<'i> {
 
     /// The token with this key.
     pub fn token(&self, key: TokenKey) -> Option<TokenRecord<'_>> {
-        let found = self.tables().tokens.find(&key, &self.guard)?;
-        self.tables().record(key, found, &self.guard)
+        loop {
+            let found = self.tables().tokens.find(&key, &self.guard)?;
+            match self.tables().record(key, found, &self.guard) {
+                // While its row of details was read, it moved to its other bucket, or another token came into the one it is
+                // in: to be looked for again. The writer has gone on meanwhile, so readers stay lock-free.
+                None if !found.still_there() => {}
+                told => return told,
+            }
+        }
     }
 
     /// Every token in the index, each once, in no order. Walks everything: for lists, not for questions.

@@ -1,5 +1,8 @@
 //! Tests of the index: the token table against a map, readers beside the writer, sections there and back.
 
+// The whole index beside its readers.
+mod stress;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

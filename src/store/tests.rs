@@ -1,5 +1,6 @@
 //! Tests of the store: recovery and its ladder, checkpoints, the writer when the journal fails.
 
+mod order;
 mod space;
 mod tray;
 
@@ -420,4 +421,34 @@ fn a_journal_older_than_what_was_noted_is_refused() {
     std::fs::write(&journal, old).expect("written");
     let refused = open(folder.path()).err().expect("refused");
     assert!(matches!(refused, OpenError::RolledBack { .. }), "{refused}");
+}
+
+/// Two lists of one key and one epoch, as a copy of a whole directory that went on by itself: what the snapshot of one says
+/// at its place is not what the journal of the other has there.
+#[test]
+fn a_snapshot_of_another_list_is_refused_although_the_journal_reaches_its_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+    for (path, change) in [(&one, token(1)), (&other, revoke(1))] {
+        let store = open(path).expect("a new store");
+        store.change(grant()).expect("made");
+        store.change(change).expect("made");
+        if path == &one {
+            store.checkpoints.write(NOW).expect("written");
+        }
+        store.end();
+    }
+    let name = crate::snapshot::list(&DataDir::open(&one).expect("opened")).expect("listed").remove(0).1;
+    std::fs::copy(one.join(&name), other.join(&name)).expect("copied");
+    // Its place is the end of the journal first, and then lies before it.
+    for more in [2, 3] {
+        let refused = open(&other).err().expect("refused");
+        assert!(refused.to_string().contains("not the same list"), "{refused}");
+        let aside = other.join("aside");
+        std::fs::rename(other.join(&name), &aside).expect("moved");
+        let store = open(&other).expect("without it all is well");
+        store.change(token(more)).expect("made");
+        store.end();
+        std::fs::rename(&aside, other.join(&name)).expect("moved back");
+    }
 }

@@ -174,7 +174,15 @@ fn the_oauth2_crate_introspects_revokes_and_sees_active_false() {
     figure("oauth2 (Rust): introspection, revocation, and then active: false");
 }
 
-/// `openid-client` from npm: installed globally, or below the directory `TOKENSCOPE_NODE_MODULES` names.
+/// The versions stand in `tests/clients/node/package.json`, `tests/clients/node/package-lock.json` and
+/// `tests/clients/requirements.txt`. What `tests/clients/install` has put into the target directory, if it was run and could: this file or folder of it.
+fn installed(inside: &str) -> Option<PathBuf> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    Some(target.join("stock-clients").join(inside)).filter(|path| path.exists())
+}
+
+/// `openid-client` from npm: below the directory `TOKENSCOPE_NODE_MODULES` names, where `tests/clients/install` puts it, or
+/// installed globally.
 #[test]
 fn the_stock_javascript_client_introspects_revokes_and_sees_active_false() {
     if !super::house::is_installed("node") {
@@ -186,6 +194,11 @@ fn the_stock_javascript_client_introspects_revokes_and_sees_active_false() {
     let mut command = Command::new("node");
     // The one way there is to give node another authority.
     command.arg(script).arg(&dev.json).env("NODE_EXTRA_CA_CERTS", file["ca_file"].as_str().unwrap());
+    if std::env::var_os("TOKENSCOPE_NODE_MODULES").is_none()
+        && let Some(modules) = installed("node_modules")
+    {
+        command.env("TOKENSCOPE_NODE_MODULES", modules);
+    }
     let ran = command.output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     assert!(ran.status.success(), "{out}{err}");
@@ -197,10 +210,13 @@ fn the_stock_javascript_client_introspects_revokes_and_sees_active_false() {
     }
 }
 
+/// Those that `tests/clients/install` has put into an environment of their own, or the system's.
 #[test]
 fn stock_python_clients_introspect_revoke_and_see_active_false() {
-    let python = ["python3", "python"].into_iter().find(|it| super::house::is_installed(it));
-    let Some(python) = python else { return skipped("stock clients in Python: no python3 here") };
+    let system = || ["python3", "python"].into_iter().find(|it| super::house::is_installed(it)).map(PathBuf::from);
+    let Some(python) = installed("python/bin/python").or_else(system) else {
+        return skipped("stock clients in Python: no python3 here");
+    };
     let dev = Dev::start();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/stock.py");
     let ran = Command::new(python).arg(script).arg(&dev.json).output().unwrap();

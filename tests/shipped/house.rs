@@ -149,6 +149,35 @@ impl House {
         }
     }
 
+    /// Starts the server, at other ports if somebody has taken one of its own while it was away: what connects to anything
+    /// on this machine is given ports by the system, and does not ask whose they were.
+    pub fn start_anywhere(&mut self) {
+        for _ in 0..16 {
+            match self.try_start() {
+                Ok(()) => return,
+                Err(ended) if ended.err.contains("cannot listen on") => self.move_elsewhere(),
+                Err(ended) => panic!("the server did not start: {ended:?}"),
+            }
+        }
+        panic!("the server found its ports taken sixteen times");
+    }
+
+    /// Gives the server that is not running ports that are free now.
+    fn move_elsewhere(&mut self) {
+        let ports = |file: &DevFile| [file.https.port(), file.admin.port()];
+        let before = ports(&self.file);
+        let at = setup::addresses(&self.file, None).unwrap();
+        setup::write_addresses(&mut self.file, at).unwrap();
+        let after = ports(&self.file);
+        self.configure(|mut text| {
+            for (old, new) in before.into_iter().zip(after) {
+                // In two steps: one may become what the other was.
+                text = text.replace(&format!(":{old}\""), &format!(":to-{new}\""));
+            }
+            text.replace(":to-", ":")
+        });
+    }
+
     /// Starts the server; if it ends before it is ready, how.
     pub fn try_start(&mut self) -> Result<(), Ran> {
         let mut command = Command::new(PROGRAM);

@@ -4,7 +4,7 @@
 //! Environment variables make more of some: `TOKENSCOPE_KILL_CYCLES`, how often the server is killed (default 5);
 //! `TOKENSCOPE_ROTATIONS`, how often certificates and callers are replaced (8); `TOKENSCOPE_DRAINS`, stops under load (3);
 //! `TOKENSCOPE_OVERLOAD`, for how many seconds it is flooded (3); `TOKENSCOPE_INJECTIONS`, how many calls of each sort fail in turn (a few); `TOKENSCOPE_NODE_MODULES`, where
-//! `openid-client` is.
+//! `openid-client` is, if `tests/clients/install` has not put it into the target directory.
 
 mod canaries;
 mod clients;

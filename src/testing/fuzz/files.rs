@@ -157,7 +157,11 @@ pub fn index_sections(data: &[u8]) {
     written.expect("nobody moves its tokens");
     let mut again = Loader::new(0);
     for (table, words) in sections {
-        again.section(table, words.into_iter()).expect("what was written down can be read");
+        match again.section(table, words.into_iter()) {
+            // Whether keys that no keyed hash makes find room depends on the order they come in.
+            Err(LoadError { what, .. }) if what.starts_with("so many tokens with nearly the same key") => return,
+            read => read.expect("what was written down can be read"),
+        }
     }
     let (again, _writer) = again.finish(Sequence(1)).expect("what was written down is whole");
     assert_eq!(again.pin().tokens(), index.pin().tokens(), "the same tokens");
