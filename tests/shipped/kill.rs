@@ -67,6 +67,17 @@ impl Ledger {
         asked.count() + self.grants.lock().unwrap().values().filter(|known| **known == Known::Asked).count()
     }
 
+    /// What is asked about.
+    fn rows(&self, asked: Asked) -> Vec<(String, Row)> {
+        let tokens = self.tokens.lock().unwrap();
+        let sides = (tokens.len() as u64).div_ceil(SAMPLE).max(1);
+        let is_asked = |row: &Row| match asked {
+            Asked::All => true,
+            Asked::Lately(cycle) => row.cycle + 2 >= cycle || self.roll(sides) == 0,
+        };
+        tokens.iter().filter(|(_, row)| is_asked(row)).map(|(name, row)| (name.clone(), *row)).collect()
+    }
+
     fn put(&self, name: &str, change: impl FnOnce(&mut Row)) {
         change(self.tokens.lock().unwrap().get_mut(name).unwrap());
     }
@@ -143,15 +154,7 @@ const AT_ONCE: usize = 4_096;
 
 /// Asks about what is in the ledger: how many answers had to be one way, and were.
 async fn compare(client: &Client, ledger: &Ledger, asked: Asked, when: &str) -> usize {
-    let tokens = ledger.tokens.lock().unwrap();
-    let sides = (tokens.len() as u64).div_ceil(SAMPLE).max(1);
-    let is_asked = |row: &Row| match asked {
-        Asked::All => true,
-        Asked::Lately(cycle) => row.cycle + 2 >= cycle || ledger.roll(sides) == 0,
-    };
-    let rows: Vec<(String, Row)> =
-        tokens.iter().filter(|(_, row)| is_asked(row)).map(|(name, row)| (name.clone(), *row)).collect();
-    drop(tokens);
+    let rows = ledger.rows(asked);
     let mut verdicts = Vec::new();
     for rows in rows.chunks(AT_ONCE) {
         let tokens: Vec<Token> = rows.iter().map(|(name, _)| Token::from(name)).collect();

@@ -53,7 +53,11 @@ fn read(index: &Index, told: &Told, seed: u64) {
             let found = pin.token(key(1, number)).expect("a token that stays is found");
             assert_eq!((found.grant, found.times), (number + 1, times(1_000, 3_600)), "its own grant and times");
             let bound = found.bound(&pin).map(Confirmation::from);
-            assert_eq!(bound, (number % 2 == 0).then_some(Confirmation::Certificate([7; 32])), "its own binding");
+            assert_eq!(
+                bound,
+                (number.is_multiple_of(2)).then_some(Confirmation::Certificate([7; 32])),
+                "its own binding"
+            );
             let record = pin.grant(found.grant).expect("its grant is there");
             assert_eq!(pin.subject_text(record.subject), subject(u64::from(number)).as_str(), "its own subject");
             assert!(found.grant > revoked || record.facts.revoked, "revoked stays revoked");
@@ -90,7 +94,7 @@ fn lifetime(seed: u64) -> u64 {
     for number in 0..STAYING {
         scribe.change(2, Change::AddMember(subject(u64::from(number)), place("1")));
         scribe.change(3, grant(number + 1, u64::from(number), &[("1", &[0])]));
-        scribe.change(1_000, token(key(1, number), number + 1, number % 2 == 0));
+        scribe.change(1_000, token(key(1, number), number + 1, number.is_multiple_of(2)));
     }
     let (index, told) = (scribe.index.clone(), Told::default());
     std::thread::scope(|scope| {
@@ -102,7 +106,7 @@ fn lifetime(seed: u64) -> u64 {
         let _stop = Stop(&told);
         for round in 0..ROUNDS {
             for number in round * CHURN..(round + 1) * CHURN {
-                let Change::RegisterToken(new) = token(key(2, number), STAYING, number % 2 == 0) else {
+                let Change::RegisterToken(new) = token(key(2, number), STAYING, number.is_multiple_of(2)) else {
                     unreachable!("it registers a token")
                 };
                 // All of a grant that nobody revokes.
