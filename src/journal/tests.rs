@@ -3,6 +3,7 @@
 mod disk;
 mod faults;
 mod file;
+mod generations;
 mod make;
 mod vectors;
 
@@ -296,7 +297,7 @@ fn entries_moved_dropped_repeated_or_from_elsewhere_are_refused() {
 #[test]
 fn an_entry_in_the_wrong_place_is_refused_even_from_somebody_who_has_the_key() {
     let entry = bytes_of(&token_entry(5));
-    let row = [&entry[..], &links().next(start().chain, &entry).0].concat();
+    let row = [&entry[..], &links().next(start(), &entry).expect("a key").0].concat();
     assert!(matches!(read(&links(), &row), Err(JournalError::Damaged { at: Sequence(1), .. })));
 }
 
@@ -312,7 +313,7 @@ fn a_head_with_any_bit_flipped_or_cut_is_refused() {
     let position = |sequence| Position { sequence: Sequence(sequence), chain: ChainHash([sequence as u8; 32]) };
     let head = HeadRow { epoch: EPOCH, end: position(9), start: position(3) };
     let bytes = head.encode(&keys);
-    assert_eq!(HeadRow::decode(&keys, &bytes).expect("sealed"), head);
+    assert_eq!(HeadRow::decode(&keys, &bytes).expect("sealed"), (head, 1));
     for bit in 0..bytes.len() * 8 {
         let mut altered = bytes;
         altered[bit / 8] ^= 1 << (bit % 8);

@@ -16,12 +16,12 @@ use crate::journal::{ChainHash, Head, Journal, JournalError, Options, PageCheck,
 const ROWS: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("entries");
 const HEADS: TableDefinition<'static, u8, &'static [u8]> = TableDefinition::new("head");
 
-struct Folder {
+pub(super) struct Folder {
     _folder: tempfile::TempDir,
-    journal: PathBuf,
+    pub(super) journal: PathBuf,
 }
 
-fn folder() -> Folder {
+pub(super) fn folder() -> Folder {
     let folder = tempfile::tempdir().expect("a folder");
     Folder { journal: folder.path().join("journal.redb"), _folder: folder }
 }
@@ -34,7 +34,7 @@ fn open(path: &Path) -> Result<RedbJournal, JournalError> {
     RedbJournal::open(path, &KEY, Options::default())
 }
 
-fn close(journal: RedbJournal) {
+pub(super) fn close(journal: RedbJournal) {
     Box::new(journal).close().expect("closed");
 }
 
@@ -55,7 +55,7 @@ pub(super) fn plain(entries: Vec<(Entry, ChainHash)>) -> Vec<Entry> {
 }
 
 /// Commits random batches of different sizes; returns every entry.
-fn fill(journal: &mut RedbJournal, random: &mut Random, batches: usize) -> Vec<Entry> {
+pub(super) fn fill(journal: &mut RedbJournal, random: &mut Random, batches: usize) -> Vec<Entry> {
     let mut all = Vec::new();
     for _ in 0..batches {
         let count = [1, 1, 3, 40, 700][random.below(5)];
