@@ -172,6 +172,49 @@ impl Snapshot {
 
 #[derive(Subcommand, Debug)]
 #[command(after_help = "Examples:
+  tokenscope keys rotate
+  tokenscope keys rotate --offline --config tokenscope.toml
+  tokenscope keys show --config tokenscope.toml
+The keys are those that seal journal and snapshots. The pepper, under which tokens are kept, stays: docs/OPERATIONS.md says \
+what to do about it. Copy the secrets file to its safe place again after a rotation.")]
+pub(super) enum Keys {
+    /// Have a running server make new keys; nothing is refused meanwhile.
+    Rotate {
+        /// No server runs: do it in the data directory of the configuration.
+        #[arg(long)]
+        offline: bool,
+        #[command(flatten)]
+        config: ConfigFile,
+    },
+    /// Show which generations the secrets file holds, and from where on each is in force; never a key.
+    Show(ConfigFile),
+}
+
+impl Keys {
+    pub(super) fn run(self, desk: &mut Desk<'_>) -> Outcome {
+        match self {
+            Self::Rotate { offline, config } => {
+                let answer = if offline {
+                    desk.rooms.keys_rotate(&config.config)?
+                } else {
+                    desk.api()?.ask("POST", "/v1/keys/rotate", None)?
+                };
+                desk.answer(&answer, show::object)
+            }
+            Self::Show(file) => {
+                let answer = desk.rooms.keys_show(&file.config)?;
+                desk.answer(&answer, |answer| {
+                    show::rows(answer, "generations", &["generation", "after"], |row| {
+                        ["generation", "after"].map(|name| show::text(row, name)).to_vec()
+                    })
+                })
+            }
+        }
+    }
+}
+
+#[derive(Subcommand, Debug)]
+#[command(after_help = "Examples:
   tokenscope journal inspect --config tokenscope.toml
   tokenscope journal verify --config tokenscope.toml --json")]
 pub(super) enum Journal {

@@ -158,7 +158,7 @@ impl Rooms for House {
             }
             Depth::Whole => {
                 let secrets = Secrets::open(&load(config)?.secrets_path()).map_err(failed)?;
-                let found = snapshot::verify(file, &secrets.snapshot).map_err(failed)?;
+                let found = snapshot::verify(file, secrets.snapshot()).map_err(failed)?;
                 let mut fields = header(&found.header);
                 fields.insert("sections".into(), json!(found.sections));
                 (fields, found.bytes, true)
@@ -174,7 +174,7 @@ impl Rooms for House {
         let secrets = Secrets::open(&config.secrets_path()).map_err(failed)?;
         let dir = DataDir::open(&config.server.data_dir).map_err(failed)?;
         let path = dir.file_path(JOURNAL_NAME).map_err(failed)?;
-        let journal = RedbJournal::open(&path, &secrets.journal, journal_options(&config)).map_err(failed)?;
+        let journal = RedbJournal::open(&path, secrets.journal(), journal_options(&config)).map_err(failed)?;
         let head = journal.head();
         let mut fields = json!({
             "file": path.display().to_string(),
@@ -189,6 +189,27 @@ impl Rooms for House {
         }
         Box::new(journal).close().map_err(failed)?;
         Ok(fields)
+    }
+
+    fn keys_rotate(&self, config: &Path) -> Result<Value, Failure> {
+        let site = offline::site(&load(config)?).map_err(start_failed)?;
+        let rotated = site.committer.rotate_keys_blocking().map_err(failed)?;
+        let revision = site.service.at(rotated.after);
+        // So that the keys before are needed by one file less.
+        let written = site.held.snapshot();
+        site.held.close().map_err(Failure::run_time)?;
+        written.map_err(Failure::run_time)?;
+        Ok(json!({
+            "revision": revision.to_string(),
+            "generation": rotated.generation,
+            "kept": rotated.kept,
+        }))
+    }
+
+    fn keys_show(&self, config: &Path) -> Result<Value, Failure> {
+        let secrets = Secrets::open(&load(config)?.secrets_path()).map_err(failed)?;
+        let row = |key: &crate::secrets::Key| json!({ "generation": key.number, "after": key.after.to_string() });
+        Ok(json!({ "generations": secrets.journal().keys().iter().map(row).collect::<Vec<_>>() }))
     }
 
     fn make_certificates(&self, directory: &Path, callers: &[&str], now: Timestamp) -> Result<(), Failure> {

@@ -170,6 +170,7 @@ pub(super) fn status(desk: &mut Desk<'_>) -> Outcome {
             ("grants", number("grants")),
             ("index bytes", number("index_bytes")),
             ("accepts changes", show::text(answer, "accepts_changes")),
+            ("keys", format!("generation {}, {} kept", number("key_generation"), number("key_generations_kept"))),
         ])
     })
 }

@@ -192,6 +192,9 @@ SIGTERM drains and leaves a snapshot; a second one exits at once; SIGHUP reads c
     /// Look at and verify the journal.
     #[command(subcommand)]
     Journal(files::Journal),
+    /// Rotate and show the keys that seal journal and snapshots.
+    #[command(subcommand)]
+    Keys(files::Keys),
     /// Print a completion script for a shell.
     #[command(after_help = "Examples:
   tokenscope completions bash > /etc/bash_completion.d/tokenscope
@@ -323,6 +326,7 @@ fn verb(verb: Verb, desk: &mut Desk<'_>) -> Outcome {
         Verb::Export(verb) => verb.run(desk),
         Verb::Snapshot(verb) => verb.run(desk),
         Verb::Journal(verb) => verb.run(desk),
+        Verb::Keys(verb) => verb.run(desk),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Line::command(), "tokenscope", &mut desk.out);
             Ok(())

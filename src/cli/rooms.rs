@@ -73,6 +73,18 @@ pub trait Rooms {
     /// It is unreadable or damaged; the message says where.
     fn journal_look(&self, config: &Path, depth: Depth) -> Result<Value, Failure>;
 
+    /// Makes new MAC keys in a data directory that no server has open; the answer of the API.
+    ///
+    /// # Errors
+    /// As [`Rooms::open_for_import`], or too many generations are kept.
+    fn keys_rotate(&self, config: &Path) -> Result<Value, Failure>;
+
+    /// The generations in the secrets file: numbers and places, no keys.
+    ///
+    /// # Errors
+    /// The file cannot be used.
+    fn keys_show(&self, config: &Path) -> Result<Value, Failure>;
+
     /// Makes `ca.pem`, and `server.pem`/`.key` and a `NAME.pem`/`.key` for every caller, in `directory`: for
     /// development only. An authority that is there already is kept.
     ///

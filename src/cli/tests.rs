@@ -72,6 +72,12 @@ impl Rooms for FakeServer {
     fn journal_look(&self, _config: &Path, _depth: Depth) -> Result<Value, Failure> {
         Ok(json!({ "last": 812 }))
     }
+    fn keys_rotate(&self, _config: &Path) -> Result<Value, Failure> {
+        Ok(json!({ "generation": 2, "kept": 2 }))
+    }
+    fn keys_show(&self, _config: &Path) -> Result<Value, Failure> {
+        Ok(json!({ "generations": [{ "generation": 1, "after": "0000000000000000-0" }] }))
+    }
     fn make_certificates(&self, _directory: &Path, _callers: &[&str], _now: Timestamp) -> Result<(), Failure> {
         Ok(())
     }
@@ -161,6 +167,7 @@ fn every_remote_verb_makes_the_call_the_api_expects() {
         ("list clients", "GET", "/v1/clients?limit=100", Value::Null),
         ("list scopes", "GET", "/v1/scopes", Value::Null),
         ("status", "GET", "/v1/status", Value::Null),
+        ("keys rotate", "POST", "/v1/keys/rotate", Value::Null),
         ("revoke token", "POST", "/v1/revocations", json!({ "sha256": hex })),
         ("revoke token --handle t00", "POST", "/v1/revocations", json!({ "handle": "t00" })),
         ("revoke token --wait fenced", "POST", "/v1/revocations?wait=fenced", json!({ "sha256": hex })),

@@ -9,13 +9,13 @@ use ring::rand::{SecureRandom, SystemRandom};
 use super::{Ground, Parts, StartError, StoreControl};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::disk::{DataDir, DiskError};
+use crate::disk::{DataDir, DiskError, FileDisk};
 use crate::domain::{Epoch, Timestamp};
 use crate::feed::{Feed, Options as FeedOptions};
 use crate::index::Index;
 use crate::journal::{Options as JournalOptions, PageCheck, RedbJournal};
 use crate::metrics::{SnapshotReading, StoreReadings};
-use crate::secrets::Secrets;
+use crate::secrets::{self, KeyFile, Secrets};
 use crate::server::Shared;
 use crate::service::{Options as ServiceOptions, Service};
 use crate::snapshot;
@@ -43,6 +43,8 @@ pub struct HeldStore {
 pub struct Site {
     /// Asks and changes.
     pub service: Service,
+    /// The way to the writer, for what is no change.
+    pub committer: Committer,
     /// The clock that never tells less than the data knows.
     pub clock: Clock,
     /// The daemon's hold.
@@ -57,7 +59,7 @@ fn failed(error: impl std::fmt::Display) -> StartError {
 
 /// The keys of the store, from the secrets.
 pub fn keys(secrets: &Secrets) -> Keys {
-    Keys { journal: secrets.journal, snapshot: secrets.snapshot, pepper: secrets.pepper.fingerprint() }
+    Keys { journal: secrets.journal(), snapshot: secrets.snapshot(), pepper: secrets.pepper.fingerprint() }
 }
 
 /// How the configuration wants the journal.
@@ -72,11 +74,13 @@ pub fn journal_options(config: &Config) -> JournalOptions {
 /// Somebody else has the directory, or nothing sound is in it.
 pub fn recover(config: &Config, secrets: &Secrets) -> Result<(Arc<DataDir>, Opened), StartError> {
     let dir = Arc::new(open_dir(config)?);
+    // A rotation may have been cut off before its file was there for good.
+    secrets::settle(dir.disk(), &config.secrets_path())?;
     let path = dir.file_path(JOURNAL_NAME).map_err(failed)?;
     let options = JournalOptions { page_check: PageCheck::BeforeCommits, ..journal_options(config) };
     let names = dir.list().map_err(failed)?;
     let journal = if names.iter().any(|name| name == JOURNAL_NAME) {
-        RedbJournal::open(&path, &secrets.journal, options).map_err(failed)?
+        RedbJournal::open(&path, secrets.journal(), options).map_err(failed)?
     } else {
         let left = names.iter().find(|name| store::belongs_to_a_store(name));
         if let Some(left) = left {
@@ -86,7 +90,7 @@ pub fn recover(config: &Config, secrets: &Secrets) -> Result<(Arc<DataDir>, Open
                 dir.path().display()
             )));
         }
-        let created = RedbJournal::create(&path, &secrets.journal, new_epoch()?, options).map_err(failed)?;
+        let created = RedbJournal::create(&path, secrets.journal(), new_epoch()?, options).map_err(failed)?;
         tracing::info!(path = %dir.path().display(), "new data directory: an empty journal was made");
         created
     };
@@ -152,7 +156,9 @@ pub fn run(dir: Arc<DataDir>, opened: Opened, config: &Config, secrets: &Secrets
         grace: config.limits.follower_lease,
         followers_max: config.limits.followers as usize,
     });
-    let (committer, control) = store::start(writer, journal, feed, limits);
+    // Rotated by the writer alone, which has the directory's lock with it.
+    let file = KeyFile::new(Arc::new(FileDisk), config.secrets_path(), secrets.clone());
+    let (committer, control) = store::start_with(writer, journal, feed, limits, Some(file));
     let checkpoints = Checkpoints::new(dir, keys(secrets), index.clone(), &control, config.snapshot.keep as usize);
     let held = HeldStore {
         index,
@@ -181,8 +187,8 @@ pub fn open_site(config: &Config, secrets: &Secrets) -> Result<Site, StartError>
         default_audience: config.server.default_audience.clone(),
         prefix: config.server.token_prefix.clone(),
     };
-    let service = Service::new(index, committer, epoch, secrets.pepper.clone(), options);
-    Ok(Site { service, clock, held, recovered })
+    let service = Service::new(index, committer.clone(), epoch, secrets.pepper.clone(), options);
+    Ok(Site { service, committer, clock, held, recovered })
 }
 
 fn newest_snapshot(dir: &DataDir) -> Option<SnapshotReading> {
@@ -197,7 +203,7 @@ fn newest_snapshot(dir: &DataDir) -> Option<SnapshotReading> {
 /// # Errors
 /// As [`recover`].
 pub fn open_store(ground: &Ground) -> Result<Parts, StartError> {
-    let Site { service, clock, held, recovered } = open_site(&ground.config, &ground.secrets)?;
+    let Site { service, clock, held, recovered, .. } = open_site(&ground.config, &ground.secrets)?;
     for aside in &recovered.set_aside {
         tracing::warn!("a snapshot is not used: {aside}");
     }
@@ -275,6 +281,8 @@ impl StoreControl for HeldStore {
             readings.batch_sizes = (&stats.batches).into();
             readings.journal_bytes = stats.journal_bytes.load(Relaxed);
             readings.journal_entries = stats.journal_entries.load(Relaxed);
+            readings.key_generation = stats.key_generation.load(Relaxed);
+            readings.key_generations = stats.key_generations.load(Relaxed);
             readings.poisoned = stats.poisoned.load(Relaxed);
             readings.disk_refuses = stats.room() as u8;
         }

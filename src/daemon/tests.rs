@@ -328,14 +328,14 @@ async fn the_ground_is_not_ready_keeps_its_keys_and_is_private() {
     use std::os::unix::fs::PermissionsExt;
     let house = House::new("");
     let ground = house.ground().await;
-    let journal_key = ground.secrets.journal;
+    let journal_key = ground.secrets.journal().newest().bytes;
     let answer = get(ground.admin.address, "/readyz?verbose").await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("[-] doors: waiting"), "{answer}");
     assert!(get(ground.admin.address, "/metrics").await.contains("tokenscope_ready 0\n"));
     let mode = std::fs::metadata(house.dir.path().join("data")).expect("made").permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
     drop(ground);
-    assert_eq!(house.ground().await.secrets.journal, journal_key);
+    assert_eq!(house.ground().await.secrets.journal().newest().bytes, journal_key);
 }
 
 #[test]

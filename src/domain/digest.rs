@@ -81,6 +81,15 @@ impl Pepper {
         Self { low: word(low), high: word(high) }
     }
 
+    /// The 16 bytes again, for whoever writes the secrets file anew; to be wiped after use.
+    pub fn to_bytes(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        let (low, high) = bytes.split_at_mut(8);
+        low.copy_from_slice(&self.low.to_le_bytes());
+        high.copy_from_slice(&self.high.to_le_bytes());
+        bytes
+    }
+
     /// The kept form of a digest.
     #[inline]
     pub fn key(&self, digest: &TokenDigest) -> TokenKey {

@@ -13,10 +13,10 @@
 //!
 //! Written in the same journal transaction as the entries it speaks of, so it is never ahead of them nor behind.
 
-use super::chain::{Keys, same};
+use super::chain::Keys;
 use super::row::Position;
 use super::{ChainHash, FORMAT, Head, JournalError};
-use crate::domain::{Epoch, Sequence};
+use crate::domain::{Epoch, Revision, Sequence};
 
 /// A head's length in the file.
 pub(super) const HEAD_BYTES: usize = 124;
@@ -47,12 +47,12 @@ impl HeadRow {
         std::array::from_fn(|at| bytes.get(at).copied().unwrap_or_default())
     }
 
-    /// The head with these bytes.
+    /// The head with these bytes, and the generation of keys that sealed it.
     ///
     /// # Errors
     /// [`JournalError::Format`] if the first four bytes name another format, [`JournalError::Damaged`] if the rest is
-    /// not what was sealed with this key.
-    pub(super) fn decode(keys: &Keys, bytes: &[u8]) -> Result<Self, JournalError> {
+    /// not what was sealed with one of these keys while it was in force.
+    pub(super) fn decode(keys: &Keys, bytes: &[u8]) -> Result<(Self, u32), JournalError> {
         let found = bytes.first_chunk().map_or(0, |format| u32::from_le_bytes(*format));
         if found != FORMAT {
             return Err(JournalError::Format { found, known: FORMAT });
@@ -60,9 +60,10 @@ impl HeadRow {
         let refused = |what: &str| JournalError::Damaged { at: Sequence::ZERO, what: what.into() };
         let bytes: &[u8; HEAD_BYTES] = bytes.try_into().map_err(|_| refused("the head has another length"))?;
         let (sealed, mac) = bytes.split_at(SEALED_BYTES);
-        if !mac.try_into().is_ok_and(|mac| same(&keys.head(sealed), mac)) {
+        let found = mac.try_into().ok().and_then(|mac| keys.sealed(sealed, mac));
+        let Some(generation) = found else {
             return Err(refused("the head is not what was written, or the journal key is another"));
-        }
+        };
         let short = || refused("the head ends early");
         let (epoch, rest) = sealed.get(4..).and_then(|rest| rest.split_first_chunk()).ok_or_else(short)?;
         let (end, rest) = position(rest).ok_or_else(short)?;
@@ -70,7 +71,16 @@ impl HeadRow {
         if start.sequence > end.sequence {
             return Err(refused("the head says that more was discarded than there ever was"));
         }
-        Ok(Self { epoch: Epoch(u64::from_le_bytes(*epoch)), end, start })
+        let row = Self { epoch: Epoch(u64::from_le_bytes(*epoch)), end, start };
+        if !keys.may_seal(generation, row.revision()) {
+            return Err(refused("the head was sealed with keys that had been replaced before"));
+        }
+        Ok((row, generation))
+    }
+
+    /// The place in the list it tells of.
+    pub(super) fn revision(&self) -> Revision {
+        Revision { epoch: self.epoch, sequence: self.end.sequence }
     }
 
     /// As the room's face tells it.

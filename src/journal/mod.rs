@@ -35,6 +35,7 @@ pub use redb::{Options, PageCheck, RedbJournal};
 pub use survey::Survey;
 
 use crate::domain::{Entry, Epoch, Sequence};
+use crate::secrets::Ring;
 
 /// The version of the format this program writes and the only one it reads; `journal/FORMAT.md` says what it means.
 pub const FORMAT: u32 = 1;
@@ -135,6 +136,17 @@ pub trait Journal: Send {
     /// # Errors
     /// The storage failed; nothing that is needed is lost.
     fn discard_through(&mut self, through: Sequence) -> Result<(), JournalError>;
+
+    /// From here on seals with the newest key of this ring, which begins where the list ends; what stands there already
+    /// keeps the key it has. The head is sealed anew, durable on return. A ring with the same newest key only takes
+    /// older ones away, which nothing that is kept may need.
+    ///
+    /// # Errors
+    /// [`JournalError::Poisoned`], now and from then on.
+    fn rekey(&mut self, ring: &Ring) -> Result<(), JournalError> {
+        let _ = ring;
+        Err(JournalError::Storage("it has no keys that could be rotated".into()))
+    }
 
     /// Bytes on disk.
     fn bytes(&self) -> u64;

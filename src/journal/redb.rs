@@ -39,6 +39,7 @@ use super::row::{Position, Rows};
 use super::{ChainHash, FORMAT, Head, Journal, JournalError};
 use crate::disk::{Disk, FileDisk, space_left};
 use crate::domain::{Entry, Epoch, Sequence};
+use crate::secrets::Ring;
 
 /// Rows by the sequence of their first entry.
 const ENTRIES: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("entries");
@@ -103,9 +104,10 @@ impl RedbJournal {
     ///
     /// # Errors
     /// [`JournalError::Storage`]: the file exists already, or cannot be made.
-    pub fn create(path: &Path, key: &[u8; 32], epoch: Epoch, options: Options) -> Result<Self, JournalError> {
-        let start = Position { sequence: Sequence::ZERO, chain: Keys::new(key).links(epoch).start };
-        Self::create_from(path, key, epoch, start, options)
+    pub fn create(path: &Path, key: impl Into<Ring>, epoch: Epoch, options: Options) -> Result<Self, JournalError> {
+        let ring = key.into();
+        let start = Position { sequence: Sequence::ZERO, chain: Keys::new(&ring).links(epoch).start };
+        Self::create_from(path, ring, epoch, start, options)
     }
 
     /// Makes a journal that goes on from `last`, whose MAC is `chain`: what a snapshot knows. Entries up to `last` count
@@ -118,7 +120,7 @@ impl RedbJournal {
     /// As [`RedbJournal::create`].
     pub fn create_at(
         path: &Path,
-        key: &[u8; 32],
+        key: impl Into<Ring>,
         epoch: Epoch,
         last: Sequence,
         chain: ChainHash,
@@ -129,7 +131,7 @@ impl RedbJournal {
 
     fn create_from(
         path: &Path,
-        key: &[u8; 32],
+        key: impl Into<Ring>,
         epoch: Epoch,
         start: Position,
         options: Options,
@@ -151,7 +153,7 @@ impl RedbJournal {
         disk: &dyn Disk,
         path: &Path,
         open: impl FnOnce(&Path) -> Result<B, JournalError>,
-        key: &[u8; 32],
+        key: impl Into<Ring>,
         epoch: Epoch,
         options: Options,
     ) -> Result<Self, JournalError> {
@@ -176,12 +178,13 @@ impl RedbJournal {
     /// [`JournalError::Storage`]: the storage is not empty, or failed.
     pub fn create_on(
         backend: impl StorageBackend,
-        key: &[u8; 32],
+        key: impl Into<Ring>,
         epoch: Epoch,
         options: Options,
     ) -> Result<Self, JournalError> {
-        let start = Position { sequence: Sequence::ZERO, chain: Keys::new(key).links(epoch).start };
-        Self::begin(backend, key, epoch, start, options)
+        let ring = key.into();
+        let start = Position { sequence: Sequence::ZERO, chain: Keys::new(&ring).links(epoch).start };
+        Self::begin(backend, ring, epoch, start, options)
     }
 
     /// Opens a journal that is there.
@@ -190,7 +193,7 @@ impl RedbJournal {
     /// [`JournalError::Storage`]: the file is missing, empty or unreadable. [`JournalError::InUse`]: another process
     /// has it. [`JournalError::Format`]: it is no journal, or one of another version. [`JournalError::Damaged`]: it was
     /// altered, or the key is another. None of them changes an entry.
-    pub fn open(path: &Path, key: &[u8; 32], options: Options) -> Result<Self, JournalError> {
+    pub fn open(path: &Path, key: impl Into<Ring>, options: Options) -> Result<Self, JournalError> {
         let journal = Self::open_on(file_backend(find(path).map_err(storage)?)?, key, options)?;
         Ok(Self { directory: directory_of(path), ..journal })
     }
@@ -199,7 +202,7 @@ impl RedbJournal {
     ///
     /// # Errors
     /// As [`RedbJournal::open`].
-    pub fn open_on(backend: impl StorageBackend, key: &[u8; 32], options: Options) -> Result<Self, JournalError> {
+    pub fn open_on(backend: impl StorageBackend, key: impl Into<Ring>, options: Options) -> Result<Self, JournalError> {
         let (database, length) = database(backend, options, Content::Kept)?;
         let keys = Keys::new(key);
         let head = sheltered(|| {
@@ -207,7 +210,7 @@ impl RedbJournal {
             let heads = reading.open_table(HEADS)?;
             Ok(heads.get(HEAD_KEY)?.map(|bytes| bytes.value().to_vec()))
         });
-        let head = match head {
+        let (head, generation) = match head {
             Ok(Some(bytes)) => HeadRow::decode(&keys, &bytes)?,
             Ok(None) => return Err(JournalError::Format { found: 0, known: FORMAT }),
             Err(Fault { kind: FaultKind::NotThere, .. }) => {
@@ -217,14 +220,19 @@ impl RedbJournal {
         };
         let links = keys.links(head.epoch);
         let unchecked = options.page_check == PageCheck::BeforeCommits;
-        let journal = Self { unchecked, ..Self::over(database, keys, links, head, length) };
+        let mut journal = Self { unchecked, ..Self::over(database, keys, links, head, length) };
         journal.check_ends()?;
+        // The process died between the new keys and the new head: done now, so that the old keys can go one day.
+        if generation != journal.keys.newest() && head.revision() >= journal.keys.newest_after() {
+            journal.make_ready()?;
+            journal.write(head, |_, _| Ok(()))?;
+        }
         Ok(journal)
     }
 
     fn begin(
         backend: impl StorageBackend,
-        key: &[u8; 32],
+        key: impl Into<Ring>,
         epoch: Epoch,
         start: Position,
         options: Options,
@@ -311,6 +319,10 @@ impl Journal for RedbJournal {
         if batch.is_empty() {
             return Ok(self.head.head());
         }
+        if self.head.revision() < self.keys.newest_after() {
+            let (end, after) = (self.head.revision(), self.keys.newest_after());
+            return Err(self.poisoned(format!("it ends at {end}, and the newest keys begin after {after}")));
+        }
         let end = self
             .rows
             .build(&self.links, self.head.end, batch)
@@ -344,6 +356,17 @@ impl Journal for RedbJournal {
         while let Some((rows, start)) = self.discardable(through, DISCARD_ROWS_MAX)? {
             let head = HeadRow { start, ..self.head };
             self.write(head, |_, entries| rows.iter().try_for_each(|row| Ok(entries.remove(row).map(drop)?)))?;
+        }
+        Ok(())
+    }
+
+    fn rekey(&mut self, ring: &Ring) -> Result<(), JournalError> {
+        self.make_ready()?;
+        let before = self.keys.newest();
+        self.keys = Keys::new(ring);
+        self.links = self.keys.links(self.head.epoch);
+        if self.keys.newest() != before {
+            self.write(self.head, |_, _| Ok(()))?;
         }
         Ok(())
     }

@@ -67,7 +67,8 @@ impl Rows {
                 self.clear();
                 return Err(error);
             }
-            let chain = links.next(end.chain, self.bytes.get(start..).unwrap_or_default());
+            // There is a key for what goes on from the head: whoever commits has made sure.
+            let chain = links.next(end, self.bytes.get(start..).unwrap_or_default()).unwrap_or_default();
             self.bytes.extend_from_slice(&chain.0);
             if self.rows.is_empty() || self.bytes.len() - row > ROW_BYTES_MAX {
                 self.rows.push((entry.sequence, start..start));
@@ -123,9 +124,14 @@ impl<'r> Walk<'r> {
         let expected = self.at.sequence.next();
         let damaged = |what: &str| JournalError::Damaged { at: expected, what: what.into() };
         let (bytes, mac, rest) = split(self.rest).ok_or_else(|| damaged("the entry is cut off"))?;
-        let chain = self.links.next(self.at.chain, bytes);
+        let Some(chain) = self.links.next(self.at, bytes) else {
+            return Err(damaged("the entry is older than the oldest keys that are kept"));
+        };
         if !chain.is(&mac) {
             return Err(damaged("the entry is not what was written here, or the journal key is another"));
+        }
+        if !self.links.agrees(Position { sequence: expected, chain }) {
+            return Err(damaged("the list is another than the one at which the keys were rotated"));
         }
         let entry = entry::decode(bytes).map_err(|error| damaged(&error.to_string()))?;
         if entry.sequence != expected {

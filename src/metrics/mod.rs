@@ -101,6 +101,8 @@ table! {
     JOURNAL_BYTES = Gauge "tokenscope_journal_bytes" [""] "Size of the journal on disk.";
     JOURNAL_ENTRIES = Gauge "tokenscope_journal_entries" [""] "Entries in the journal that are not discarded.";
     JOURNAL_POISONED = Gauge "tokenscope_journal_poisoned" [""] "1 if a commit failed and changes are refused, else 0.";
+    KEY_GENERATION = Gauge "tokenscope_key_generation" [""] "The generation of MAC keys in force: 1 before the first rotation.";
+    KEY_GENERATIONS = Gauge "tokenscope_key_generations_kept" [""] "Generations of MAC keys that are kept because something on the disk needs them; one more than 8 is refused.";
     DISK_REFUSES = Gauge "tokenscope_disk_refuses_changes" [""] "What a nearly full disk keeps from being made: 0 nothing, 1 changes that give rights, 2 all changes.";
     SNAPSHOTS = Counter "tokenscope_snapshots_total" ["result"] "Snapshots that were finished or failed.";
     SNAPSHOT_BYTES = Gauge "tokenscope_snapshot_bytes" [""] "Size of the newest snapshot.";
@@ -169,6 +171,10 @@ pub struct StoreReadings {
     pub journal_entries: u64,
     /// Whether changes are refused because a commit failed.
     pub poisoned: bool,
+    /// The generation of MAC keys in force.
+    pub key_generation: u32,
+    /// How many generations are kept.
+    pub key_generations: u32,
     /// What a nearly full disk keeps from being made: 0 nothing, 1 changes that give rights, 2 all changes.
     pub disk_refuses: u8,
     /// The newest snapshot, if there is one.
@@ -290,7 +296,7 @@ fn key(metric: &Metric, labels: &[(&'static str, &str)]) -> Key {
 }
 
 /// Gauges without labels that are always there.
-const PLAIN: [&Metric; 15] = [
+const PLAIN: [&Metric; 17] = [
     &REVISION,
     &TOKENS,
     &GRANTS,
@@ -299,6 +305,8 @@ const PLAIN: [&Metric; 15] = [
     &CHANGES_WAITING,
     &JOURNAL_BYTES,
     &JOURNAL_ENTRIES,
+    &KEY_GENERATION,
+    &KEY_GENERATIONS,
     &JOURNAL_POISONED,
     &DISK_REFUSES,
     &SNAPSHOT_BYTES,
@@ -449,6 +457,8 @@ impl Metrics {
                 name if name == JOURNAL_BYTES.name => store.journal_bytes as f64,
                 name if name == JOURNAL_ENTRIES.name => store.journal_entries as f64,
                 name if name == JOURNAL_POISONED.name => switch(store.poisoned),
+                name if name == KEY_GENERATION.name => f64::from(store.key_generation),
+                name if name == KEY_GENERATIONS.name => f64::from(store.key_generations),
                 name if name == DISK_REFUSES.name => f64::from(store.disk_refuses),
                 name if name == SNAPSHOT_BYTES.name => snapshot.map_or(0.0, |snapshot| snapshot.bytes as f64),
                 name if name == SNAPSHOT_DURATION.name => snapshot.map_or(0.0, |snapshot| snapshot.seconds),

@@ -1,25 +1,21 @@
 //! The secrets of a data directory: the pepper, the MAC keys, the keys of the QUIC endpoint.
 //!
-//! Made once, with the system's randomness, and never overwritten: whoever loses this file loses the journal and the
+//! Made once, with the system's randomness: whoever loses this file loses the journal and the
 //! snapshots with it, because nothing in them can be verified or found again. So a data directory that already has a
 //! journal or a snapshot and no secrets is refused, not given new ones.
 //!
-//! ```text
-//!   0  magic          8  "TKSECRET"
-//!   8  version        4  little-endian, 1
-//!  12  algorithm      1  of the pepper: 1 = SipHash-2-4-128
-//!  13  zero           3
-//!  16  pepper        16
-//!  32  journal key   32  MAC of each entry, and of the chain
-//!  64  snapshot key  32  MAC of each chunk
-//!  96  reset key     32  QUIC stateless resets: the same after a restart, so that peers learn of it at once
-//! 128  token key     32  QUIC address validation tokens
-//! 160  checksum      32  SHA-256 of everything before it, against accidents
-//! 192
-//! ```
+//! A rotation ([`KeyFile::rotate`]) gives the journal and the snapshots new keys; the ones before stay as long as
+//! something on the disk needs them. The pepper stays for ever: what is kept of a token cannot be computed again without
+//! the token. `FORMAT.md` draws both versions of the file. A file is of version 1 until its first rotation, so that
+//! an older program can be put back until then.
+//!
+//! Modules: `ring` (generations of one key), `image` (the bytes), `file` (one whole file in place of another).
 //!
 //! The file has mode 0600; one that others can read is refused. Nothing here prints a secret; memory is wiped.
 
+mod file;
+mod image;
+mod ring;
 #[cfg(test)]
 mod tests;
 
@@ -29,18 +25,21 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use ring::rand::{SecureRandom, SystemRandom};
+use ::ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroize;
 
-use crate::domain::Pepper;
+use self::image::{IMAGE_BYTES_MAX, Image};
+use self::ring::BEGINNING;
+use crate::disk::Disk;
+use crate::domain::{Pepper, Revision};
 
-const MAGIC: &[u8; 8] = b"TKSECRET";
-/// The version of the file that is written, and the only one that is read.
-pub const VERSION: u32 = 1;
-/// The pepper's algorithm: SipHash-2-4 with 128 bits of output.
-const SIPHASH_2_4_128: u8 = 1;
-const BYTES: usize = 192;
-const CHECKSUM_AT: usize = 160;
+pub use self::file::{KeyFile, RotateError, settle};
+pub use self::ring::{Key, Ring};
+
+/// The newest version of the file that is read and written; every one before is read too.
+pub const VERSION: u32 = 2;
+/// The most generations a file holds. One more is refused until a snapshot has made the oldest superfluous.
+pub const GENERATIONS_MAX: usize = 8;
 
 /// Why there are no secrets to work with.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +71,7 @@ pub enum SecretsError {
         what: String,
     },
     /// It was written by a newer program, or is none of ours.
-    #[error("the secrets file {path} has version {found}; this program reads version {VERSION}", path = path.display())]
+    #[error("the secrets file {path} has version {found}; this program reads versions 1 to {VERSION}", path = path.display())]
     Version {
         /// The file.
         path: PathBuf,
@@ -102,19 +101,34 @@ pub enum SecretsError {
     Random,
 }
 
+/// The keys that are in force from one place of the list to the next.
+#[derive(Clone)]
+pub(crate) struct Generation {
+    number: u32,
+    after: Revision,
+    chain: [u8; 32],
+    journal: [u8; 32],
+    snapshot: [u8; 32],
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        self.journal.zeroize();
+        self.snapshot.zeroize();
+    }
+}
+
 /// The secrets, in memory. `Debug` shows nothing; wiped when dropped.
 #[derive(Clone)]
 pub struct Secrets {
     /// What token digests are hashed under.
     pub pepper: Pepper,
-    /// MAC key of the journal.
-    pub journal: [u8; 32],
-    /// MAC key of snapshots.
-    pub snapshot: [u8; 32],
     /// Key of QUIC's stateless resets.
     pub quic_reset: [u8; 32],
     /// Key of QUIC's address validation tokens.
     pub quic_token: [u8; 32],
+    /// Keys of journal and snapshots, oldest first; never empty.
+    generations: Vec<Generation>,
 }
 
 impl fmt::Debug for Secrets {
@@ -125,19 +139,9 @@ impl fmt::Debug for Secrets {
 
 impl Drop for Secrets {
     fn drop(&mut self) {
-        // The pepper wipes itself.
-        for key in [&mut self.journal, &mut self.snapshot, &mut self.quic_reset, &mut self.quic_token] {
-            key.zeroize();
-        }
-    }
-}
-
-/// The bytes of the file; wiped when dropped.
-struct Image([u8; BYTES]);
-
-impl Drop for Image {
-    fn drop(&mut self) {
-        self.0.zeroize();
+        // The pepper and the generations wipe themselves.
+        self.quic_reset.zeroize();
+        self.quic_token.zeroize();
     }
 }
 
@@ -148,33 +152,68 @@ impl Secrets {
     /// It is missing, readable by others, damaged, or of another version.
     pub fn open(path: &Path) -> Result<Self, SecretsError> {
         let io = |what| move |source| SecretsError::Io { path: path.to_owned(), what, source };
-        let damaged = |what: String| SecretsError::Damaged { path: path.to_owned(), what };
         let mut file = File::open(path).map_err(io("opened"))?;
         let meta = file.metadata().map_err(io("looked at"))?;
         let mode = meta.permissions().mode() & 0o7777;
         if mode & 0o077 != 0 {
             return Err(SecretsError::Mode { path: path.to_owned(), mode });
         }
-        if meta.len() != BYTES as u64 {
-            return Err(damaged(format!("it has {} bytes instead of {BYTES}", meta.len())));
-        }
-        let mut image = Image([0; BYTES]);
-        file.read_exact(&mut image.0).map_err(io("read"))?;
-        if image.part::<8>(0) != *MAGIC {
-            return Err(damaged("it does not begin with TKSECRET".to_owned()));
-        }
-        let version = u32::from_le_bytes(image.part(8));
-        if version != VERSION {
-            return Err(SecretsError::Version { path: path.to_owned(), found: version });
-        }
-        if image.part::<32>(CHECKSUM_AT) != image.checksum() {
-            return Err(damaged("its checksum does not match".to_owned()));
-        }
-        let [algorithm] = image.part(12);
-        if algorithm != SIPHASH_2_4_128 {
-            return Err(damaged(format!("it names the unknown pepper algorithm {algorithm}")));
-        }
-        Ok(image.secrets())
+        // One byte more than the longest there is shows that a file is longer.
+        let length = usize::try_from(meta.len()).unwrap_or(usize::MAX).min(IMAGE_BYTES_MAX + 1);
+        let mut image = Image::new(length);
+        file.read_exact(image.bytes_mut()).map_err(io("read"))?;
+        image.secrets(path)
+    }
+
+    /// The same on a disk of the caller's choice, which has no modes to look at.
+    ///
+    /// # Errors
+    /// As [`Secrets::open`].
+    pub fn open_on(disk: &dyn Disk, path: &Path) -> Result<Self, SecretsError> {
+        let io = |what| move |source| SecretsError::Io { path: path.to_owned(), what, source };
+        let file = disk.open(path).map_err(io("opened"))?;
+        let length = file.bytes().map_err(io("looked at"))?;
+        let length = usize::try_from(length).unwrap_or(usize::MAX).min(IMAGE_BYTES_MAX + 1);
+        let mut image = Image::new(length);
+        file.read_exact_at(image.bytes_mut(), 0).map_err(io("read"))?;
+        image.secrets(path)
+    }
+
+    /// New ones, from the system's randomness, not written anywhere.
+    ///
+    /// # Errors
+    /// There is no randomness.
+    pub fn random() -> Result<Self, SecretsError> {
+        let mut pepper: [u8; 16] = random()?;
+        let secrets = Self {
+            pepper: Pepper::from_bytes(&pepper),
+            quic_reset: random()?,
+            quic_token: random()?,
+            generations: vec![Generation {
+                number: 1,
+                after: BEGINNING,
+                chain: [0; 32],
+                journal: random()?,
+                snapshot: random()?,
+            }],
+        };
+        pepper.zeroize();
+        Ok(secrets)
+    }
+
+    /// The MAC keys of the journal.
+    pub fn journal(&self) -> Ring {
+        self.ring(|generation| generation.journal)
+    }
+
+    /// The MAC keys of snapshots and of the high-water mark.
+    pub fn snapshot(&self) -> Ring {
+        self.ring(|generation| generation.snapshot)
+    }
+
+    fn ring(&self, key: impl Fn(&Generation) -> [u8; 32]) -> Ring {
+        let of = |one: &Generation| Key { number: one.number, after: one.after, chain: one.chain, bytes: key(one) };
+        Ring::new(self.generations.iter().map(of).collect())
     }
 
     /// Makes new secrets and writes them to `path`, which must not exist. Durable on return.
@@ -186,25 +225,14 @@ impl Secrets {
     /// The content is synced before the name appears, the directory after: a crash leaves the whole file or none.
     pub fn create(path: &Path) -> Result<Self, SecretsError> {
         let io = |what| move |source| SecretsError::Io { path: path.to_owned(), what, source };
-        let mut image = Image([0; BYTES]);
-        image.put(0, MAGIC);
-        image.put(8, &VERSION.to_le_bytes());
-        image.put(12, &[SIPHASH_2_4_128]);
-        let mut unique = [0; 8];
-        let random = SystemRandom::new();
-        random.fill(&mut image.0[16..CHECKSUM_AT]).map_err(|_| SecretsError::Random)?;
-        random.fill(&mut unique).map_err(|_| SecretsError::Random)?;
-        let checksum = image.checksum();
-        image.put(CHECKSUM_AT, &checksum);
-
-        let directory = match path.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
+        let secrets = Self::random()?;
+        let image = Image::first(&secrets);
+        let unique: [u8; 8] = random()?;
+        let directory = directory_of(path);
         let temporary = directory.join(format!(".secrets.{:016x}", u64::from_le_bytes(unique)));
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).map_err(io("created"))?;
-        let written = file.write_all(&image.0).and_then(|()| file.sync_all());
+        let written = file.write_all(image.bytes()).and_then(|()| file.sync_all());
         // A link, not a rename: a rename would overwrite what another process has just made.
         let linked = written.and_then(|()| fs::hard_link(&temporary, path));
         // Only the second name of the same file goes; if that fails, a stray copy with mode 0600 stays.
@@ -215,7 +243,7 @@ impl Secrets {
         })?;
         removed.map_err(io("created"))?;
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(io("made durable"))?;
-        Ok(image.secrets())
+        Ok(secrets)
     }
 
     /// Reads the file at `path`, or makes it if the data directory is new. `data_dir` is looked at for a journal or a
@@ -246,35 +274,16 @@ impl Secrets {
     }
 }
 
-impl Image {
-    /// The `N` bytes at `at`. Offsets are the constants of the drawing, inside the array.
-    fn part<const N: usize>(&self, at: usize) -> [u8; N] {
-        let mut part = [0; N];
-        part.copy_from_slice(&self.0[at..at + N]);
-        part
+/// The directory a file stands in.
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
     }
+}
 
-    fn put(&mut self, at: usize, bytes: &[u8]) {
-        self.0[at..at + bytes.len()].copy_from_slice(bytes);
-    }
-
-    fn checksum(&self) -> [u8; 32] {
-        let digest = ring::digest::digest(&ring::digest::SHA256, &self.0[..CHECKSUM_AT]);
-        let mut checksum = [0; 32];
-        checksum.copy_from_slice(digest.as_ref());
-        checksum
-    }
-
-    fn secrets(&self) -> Secrets {
-        let mut pepper: [u8; 16] = self.part(16);
-        let secrets = Secrets {
-            pepper: Pepper::from_bytes(&pepper),
-            journal: self.part(32),
-            snapshot: self.part(64),
-            quic_reset: self.part(96),
-            quic_token: self.part(128),
-        };
-        pepper.zeroize();
-        secrets
-    }
+fn random<const N: usize>() -> Result<[u8; N], SecretsError> {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| SecretsError::Random)?;
+    Ok(bytes)
 }

@@ -13,7 +13,7 @@ use crate::domain::{
     Access, Audience, Change, Confirmation, GrantId, NewGrant, NewToken, Pair, Place, Target, Timestamp, TokenDigest,
     TokenHandle, TokenKey,
 };
-use crate::store::{CommitError, Committed, Tray};
+use crate::store::{CommitError, Committed, Rotated, Tray};
 
 /// The most resource servers one grant or token can be for.
 pub const AUDIENCES_MAX: usize = 16;
@@ -109,6 +109,18 @@ impl Service {
                 Ok(Started::UnderWay(under_way))
             }
         }
+    }
+
+    /// Has new MAC keys made for journal and snapshots, and waits until they are in force. No change of the list; nothing
+    /// else waits longer than for a commit.
+    ///
+    /// # Errors
+    /// As [`Service::change`]; `Conflict` if too many generations are kept.
+    pub async fn rotate_keys(&self, caller: &Caller) -> Result<Rotated, ChangeError> {
+        if !caller.rights.operate {
+            return Err(ChangeError::Forbidden { caller: caller.id.to_string(), what: "rotate the keys" });
+        }
+        Ok(self.committer.rotate_keys().await?)
     }
 
     /// What a change that was under way has come to.

@@ -316,6 +316,7 @@ impl Service {
             grants: u64::from(pin.grants()),
             index_bytes: pin.bytes(),
             accepts_changes: self.accepts_changes().is_ok(),
+            keys: self.committer.key_generations(),
         })
     }
 

@@ -35,7 +35,7 @@ pub use crate::index::Pin;
 /// What a session knows of the questions it is about to ask, and how many of them are looked ahead for at once.
 pub use crate::index::{AHEAD, Coming};
 /// Where the receipts of changes that were only started gather.
-pub use crate::store::{Arrived, Tray};
+pub use crate::store::{Arrived, Rotated, Tray};
 pub use change::{Started, UnderWay};
 pub use facts::FactsThere;
 pub use introspect::{ActiveToken, Decision, Introspection, PlaceAsked, ScopeAsked, Scratch};

@@ -244,6 +244,8 @@ pub struct Status {
     pub index_bytes: u64,
     /// Whether changes are accepted.
     pub accepts_changes: bool,
+    /// The generation of MAC keys in force, and how many are kept.
+    pub keys: (u32, u32),
 }
 
 /// Why a report was not given.

@@ -7,6 +7,7 @@ use super::layout::{FORMAT, Prefix};
 use super::open::{header_of, open, read_head};
 use super::{Header, Snapshot, SnapshotError};
 use crate::disk::FileDisk;
+use crate::secrets::Ring;
 
 impl Snapshot {
     /// Authenticates and checks every byte.
@@ -82,7 +83,7 @@ fn write_header(f: &mut fmt::Formatter<'_>, header: &Header) -> fmt::Result {
 ///
 /// # Errors
 /// As [`open`], and for every section.
-pub fn verify(path: &Path, key: &[u8; 32]) -> Result<Report, SnapshotError> {
+pub fn verify(path: &Path, key: impl Into<Ring>) -> Result<Report, SnapshotError> {
     open(path, key)?.verify()
 }
 

@@ -20,6 +20,7 @@ use super::layout::{
 use super::seal::{Keys, Stand, same};
 use super::{Header, SnapshotError, parse_file_name};
 use crate::disk::{Disk, DiskError, DiskFile, FileDisk};
+use crate::secrets::Ring;
 
 /// Takes a section: table, index, words. What it refuses, it refuses with a reason. The words are lent from a buffer
 /// that the next section overwrites.
@@ -35,6 +36,7 @@ pub struct Snapshot {
     file: Box<dyn DiskFile>,
     bytes: u64,
     header: Header,
+    generation: u32,
     keys: Keys,
     sections: Vec<SectionInfo>,
 }
@@ -88,7 +90,7 @@ impl Buffer {
 ///
 /// # Errors
 /// It is damaged, of another format or key, or could not be read. Nothing of it is to be believed then.
-pub fn open(path: &Path, key: &[u8; 32]) -> Result<Snapshot, SnapshotError> {
+pub fn open(path: &Path, key: impl Into<Ring>) -> Result<Snapshot, SnapshotError> {
     open_on(&FileDisk, path, key)
 }
 
@@ -96,7 +98,7 @@ pub fn open(path: &Path, key: &[u8; 32]) -> Result<Snapshot, SnapshotError> {
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_on(disk: &dyn Disk, path: &Path, key: &[u8; 32]) -> Result<Snapshot, SnapshotError> {
+pub fn open_on(disk: &dyn Disk, path: &Path, key: impl Into<Ring>) -> Result<Snapshot, SnapshotError> {
     let (file, bytes, head) = read_head(disk, path)?;
     let damaged = |what: &str, at: &str| damaged(path, what, at);
     let header = header_of(path, &head)?;
@@ -124,13 +126,26 @@ pub fn open_on(disk: &dyn Disk, path: &Path, key: &[u8; 32]) -> Result<Snapshot,
     let mut table = Buffer::new();
     read_exact(path, file.as_ref(), table.room(size), trailer.table_offset)?;
 
-    let keys = Keys::derive(key, &header.id);
-    if !same(&keys.seal(&head, &table.0, &sealed), &mac) {
+    // Which generation of keys sealed it is found by trying, the newest first: nothing that is not sealed is asked.
+    let (ring, mut found) = (key.into(), None);
+    let sealed_by = ring.find(|key| {
+        let keys = Keys::derive(&key.bytes, &header.id);
+        let matches = same(&keys.seal(&head, &table.0, &sealed), &mac);
+        found = matches.then_some(keys);
+        matches
+    });
+    let (Some(generation), Some(keys)) = (sealed_by.map(|key| key.number), found) else {
         return Err(SnapshotError::WrongKey { path: path.to_owned() });
-    }
+    };
 
-    // From here on only somebody with the key can have written this; what follows finds mistakes.
+    // From here on only somebody with the key can have written this; what follows finds mistakes, and whoever has a key
+    // that was replaced.
     let header = header.header();
+    if !ring.may_seal(generation, header.revision()) {
+        let what =
+            format!("it was sealed with keys of generation {generation}, which had been replaced before its place");
+        return Err(damaged(&what, "in the seal"));
+    }
     let table = access::<ArchivedTableLayout, ArchiveError>(&table.0);
     let table = table.map_err(|error| damaged(&error.to_string(), "in the table of sections"))?;
     let mut sections = Vec::with_capacity(table.entries.len());
@@ -160,13 +175,18 @@ pub fn open_on(disk: &dyn Disk, path: &Path, key: &[u8; 32]) -> Result<Snapshot,
             "in its name",
         ));
     }
-    Ok(Snapshot { path: path.to_owned(), file, bytes, header, keys, sections })
+    Ok(Snapshot { path: path.to_owned(), file, bytes, header, generation, keys, sections })
 }
 
 impl Snapshot {
     /// Its header, authenticated.
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// The generation of keys that sealed it.
+    pub fn generation(&self) -> u32 {
+        self.generation
     }
 
     /// Where it was opened.

@@ -16,11 +16,12 @@ use super::open::open_on;
 use super::seal::{Keys, Stand};
 use super::{Header, Section, SnapshotError, Written};
 use crate::disk::{DataDir, PendingFile};
+use crate::secrets::Ring;
 
 /// Takes the next section. A value of this kind is lent to whoever gives the sections.
 pub type Put<'a> = dyn FnMut(Section) -> Result<(), SnapshotError> + 'a;
 
-/// Writes a snapshot under `name` (see [`file_name`](super::file_name)). `give` is called once and puts the sections, in
+/// Writes a snapshot under `name` (see [`file_name`](super::file_name)), sealed with the newest of the keys. `give` is called once and puts the sections, in
 /// the order they shall come back; an error of its own ends the writing ([`SnapshotError::GivenUp`] is there for that).
 ///
 /// # Errors
@@ -34,7 +35,7 @@ pub type Put<'a> = dyn FnMut(Section) -> Result<(), SnapshotError> + 'a;
 pub fn write(
     dir: &DataDir,
     name: &str,
-    key: &[u8; 32],
+    key: impl Into<Ring>,
     header: &Header,
     give: impl FnOnce(&mut Put<'_>) -> Result<(), SnapshotError>,
 ) -> Result<Written, SnapshotError> {
@@ -48,21 +49,22 @@ pub fn write(
 pub(super) fn write_with_id(
     dir: &DataDir,
     name: &str,
-    key: &[u8; 32],
+    key: impl Into<Ring>,
     id: [u8; 16],
     header: &Header,
     give: impl FnOnce(&mut Put<'_>) -> Result<(), SnapshotError>,
 ) -> Result<Written, SnapshotError> {
-    let mut writer = Writer::begin(dir.create(name)?, key, id, header)?;
+    let ring = key.into();
+    let mut writer = Writer::begin(dir.create(name)?, &ring.newest().bytes, id, header)?;
     give(&mut |section| writer.put(section))?;
     let (mut file, written) = writer.finish()?;
 
     file.sync()?;
-    let found = open_on(dir.disk(), file.path(), key)?.verify()?;
+    let found = open_on(dir.disk(), file.path(), &ring)?.verify()?;
     // What was meant is what came back; anything else is a mistake of ours, found before it has a name.
     assert!(found.header == *header && found.bytes == written.bytes && found.sections == written.sections);
     file.publish()?;
-    open_on(dir.disk(), &dir.file_path(name)?, key)?;
+    open_on(dir.disk(), &dir.file_path(name)?, &ring)?;
     Ok(written)
 }
 

@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::recovery::{HighWater, Keys, write_mark};
-use super::writer::{Control, Position};
+use super::writer::{Control, Discard, Position};
 use crate::disk::{DataDir, DiskError, space_left};
-use crate::domain::{Revision, Sequence, Timestamp};
+use crate::domain::{Epoch, Revision, Sequence, Timestamp};
 use crate::index::{Index, LoadError};
+use crate::secrets::Ring;
 use crate::snapshot::{self, Header, Section, SnapshotError};
 
 impl From<LoadError> for SnapshotError {
@@ -29,6 +30,8 @@ impl From<LoadError> for SnapshotError {
 pub struct SnapshotOutcome {
     /// Where in the list it stands.
     pub revision: Revision,
+    /// The generation of keys it is sealed with.
+    pub generation: u32,
     /// Its file's name; empty if there was nothing new to write.
     pub name: String,
     /// Its length.
@@ -55,7 +58,14 @@ struct Inner {
     /// Snapshots that are kept, at least two.
     keep: usize,
     /// Held while the high-water mark is written; remembers the last. It never goes back.
-    marked: Mutex<Option<HighWater>>,
+    marked: Mutex<Option<(HighWater, u32)>>,
+}
+
+impl Inner {
+    /// The keys of snapshots in force.
+    fn keys(&self) -> Ring {
+        self.position.keys().unwrap_or_else(|| self.keys.snapshot.clone())
+    }
 }
 
 impl Checkpoints {
@@ -94,8 +104,10 @@ impl Checkpoints {
         // The place first: whatever is in the index from here on is at least this new.
         let head = inner.position.now();
         let revision = Revision { epoch: head.epoch, sequence: head.last };
+        let keys = inner.keys();
+        let generation = keys.newest().number;
         if let Some(last) = &*last
-            && last.revision == revision
+            && (last.revision, last.generation) == (revision, generation)
         {
             // No snapshot, but time has gone on.
             self.note(now)?;
@@ -103,7 +115,10 @@ impl Checkpoints {
         }
         let name = snapshot::file_name(revision);
         let known = snapshot::list(&inner.dir)?;
-        let written = if known.iter().any(|(at, _)| *at == revision) {
+        let is_there = known.iter().any(|(at, _)| *at == revision)
+            && snapshot::open_on(inner.dir.disk(), &inner.dir.file_path(&name)?, &keys)
+                .is_ok_and(|there| there.generation() == generation);
+        let written = if is_there {
             0 // This very place was written down by an earlier run, which verified it.
         } else {
             let (tokens, grants) = {
@@ -123,11 +138,12 @@ impl Checkpoints {
             let give = |put: &mut snapshot::Put<'_>| {
                 inner.index.sections(&mut |table, index, words| put(Section { table, index, words }))
             };
-            snapshot::write(&inner.dir, &name, &inner.keys.snapshot, &header, give)?.bytes
+            snapshot::write(&inner.dir, &name, &keys, &header, give)?.bytes
         };
         self.note(now)?;
-        self.forget()?;
-        let outcome = SnapshotOutcome { revision, name, bytes: written, took: begun.elapsed(), finished: now };
+        self.forget(head.epoch)?;
+        let outcome =
+            SnapshotOutcome { revision, generation, name, bytes: written, took: begun.elapsed(), finished: now };
         *last = Some(outcome.clone());
         Ok(outcome)
     }
@@ -141,20 +157,22 @@ impl Checkpoints {
         let mut marked = inner.marked.lock().unwrap_or_else(PoisonError::into_inner);
         // Durable before it is noted: a mark beyond the journal would refuse the next start.
         let head = inner.position.now();
-        let before = marked.map_or(Timestamp::ZERO, |before| before.highest_now);
+        let keys = inner.keys();
+        let before = marked.map_or(Timestamp::ZERO, |(before, _)| before.highest_now);
         let mark =
             HighWater { revision: Revision { epoch: head.epoch, sequence: head.last }, highest_now: now.max(before) };
-        if *marked != Some(mark) {
-            write_mark(&inner.dir, &inner.keys, mark)?;
-            *marked = Some(mark);
+        let sealed = Some((mark, keys.newest().number));
+        if *marked != sealed {
+            write_mark(&inner.dir, &keys, mark)?;
+            *marked = sealed;
         }
         Ok(())
     }
 
-    /// Deletes all but the newest snapshots, and lets the writer forget the journal behind the second newest.
-    fn forget(&self) -> Result<(), SnapshotError> {
+    /// Deletes all but the newest snapshots, and lets the writer forget the journal behind the second newest, and the
+    /// keys that none of what stays is sealed with.
+    fn forget(&self, epoch: Epoch) -> Result<(), SnapshotError> {
         let inner = &*self.inner;
-        let epoch = inner.position.now().epoch;
         let mut kept: Vec<(Sequence, String)> = Vec::new();
         for (revision, name) in snapshot::list(&inner.dir)? {
             if revision.epoch == epoch && kept.len() < inner.keep {
@@ -164,8 +182,28 @@ impl Checkpoints {
             }
         }
         if let Some((second, _)) = kept.get(1) {
-            inner.position.discard_through(*second);
+            let generation = self.oldest_generation(&kept);
+            inner.position.discard(Discard { through: *second, generation });
         }
         Ok(())
+    }
+
+    /// The oldest generation of keys that one of these snapshots is sealed with; the mark has just been sealed with the
+    /// newest there was. Zero, which drops nothing, if a file cannot be read or is of another version.
+    fn oldest_generation(&self, kept: &[(Sequence, String)]) -> u32 {
+        let inner = &*self.inner;
+        let keys = inner.keys();
+        let of = |name: &String| {
+            let path = inner.dir.file_path(name).map_err(|_| ())?;
+            match snapshot::open_on(inner.dir.disk(), &path, &keys) {
+                Ok(there) => Ok(Some(there.generation())),
+                Err(SnapshotError::Io(_) | SnapshotError::Format { .. }) => Err(()),
+                // No key opens it: none is needed for it.
+                Err(_) => Ok(None),
+            }
+        };
+        let marked = inner.marked.lock().unwrap_or_else(PoisonError::into_inner).map(|(_, generation)| generation);
+        let found: Result<Vec<Option<u32>>, ()> = kept.iter().map(|(_, name)| of(name)).collect();
+        found.map_or(0, |found| found.into_iter().chain([marked]).flatten().min().unwrap_or(0))
     }
 }

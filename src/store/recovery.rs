@@ -20,6 +20,7 @@ use crate::disk::{DataDir, DiskError};
 use crate::domain::{Epoch, Revision, Sequence, Timestamp};
 use crate::index::{self, Index, Loader, Writer};
 use crate::journal::{ChainHash, Head, Journal, JournalError};
+use crate::secrets::Ring;
 use crate::snapshot::{self, SnapshotError};
 
 /// The name of the journal's file in the data directory.
@@ -38,9 +39,9 @@ const VERIFY_THREADS: usize = 1;
 #[derive(Clone)]
 pub struct Keys {
     /// Chains and seals the journal's entries.
-    pub journal: [u8; 32],
+    pub journal: Ring,
     /// Seals snapshots and the high-water mark.
-    pub snapshot: [u8; 32],
+    pub snapshot: Ring,
     /// Names the pepper: a snapshot made under another cannot be used.
     pub pepper: u64,
 }
@@ -137,6 +138,8 @@ pub struct Opened {
 #[expect(clippy::disallowed_methods, reason = "measures, and decides nothing by it")]
 pub fn open(dir: &DataDir, journal: Box<dyn Journal>, keys: &Keys) -> Result<Opened, OpenError> {
     let head = journal.head();
+    // The newest keys begin at a place that was durable: the file of keys knows of it as the mark does.
+    refuse_rollback(head, keys.journal.newest().after, "the secrets file")?;
     let mark = read_mark(dir, keys)?;
     if let Some(mark) = mark {
         refuse_rollback(head, mark.revision, "the high-water mark")?;
@@ -263,20 +266,20 @@ pub(super) struct HighWater {
 const MARK_MAGIC: &[u8; 8] = b"TKSHIGH1";
 const MARK_SEALED: usize = 28;
 
-fn mark_key(keys: &Keys) -> ring::hmac::Key {
-    let root = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &keys.snapshot);
+fn mark_key(key: &[u8; 32]) -> ring::hmac::Key {
+    let root = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key);
     let derived = ring::hmac::sign(&root, b"tokenscope high-water mark v1");
     ring::hmac::Key::new(ring::hmac::HMAC_SHA256, derived.as_ref())
 }
 
-/// Writes the mark. A mark that could not be written protects less; it endangers nothing.
-pub(super) fn write_mark(dir: &DataDir, keys: &Keys, mark: HighWater) -> Result<(), DiskError> {
+/// Writes the mark, sealed with the newest key. A mark that could not be written protects less; it endangers nothing.
+pub(super) fn write_mark(dir: &DataDir, keys: &Ring, mark: HighWater) -> Result<(), DiskError> {
     let mut bytes = Vec::with_capacity(MARK_SEALED + 32);
     bytes.extend_from_slice(MARK_MAGIC);
     bytes.extend_from_slice(&mark.revision.epoch.0.to_le_bytes());
     bytes.extend_from_slice(&mark.revision.sequence.0.to_le_bytes());
     bytes.extend_from_slice(&mark.highest_now.raw().to_le_bytes());
-    let tag = ring::hmac::sign(&mark_key(keys), &bytes);
+    let tag = ring::hmac::sign(&mark_key(&keys.newest().bytes), &bytes);
     bytes.extend_from_slice(tag.as_ref());
     dir.write(MARK_NAME, &bytes)
 }
@@ -285,14 +288,19 @@ fn read_mark(dir: &DataDir, keys: &Keys) -> Result<Option<HighWater>, OpenError>
     let Some(bytes) = dir.read(MARK_NAME, 4_096)? else { return Ok(None) };
     let damaged = || OpenError::Mark(dir.path().join(MARK_NAME).display().to_string());
     let (sealed, tag) = bytes.split_at_checked(MARK_SEALED).ok_or_else(damaged)?;
-    ring::hmac::verify(&mark_key(keys), sealed, tag).map_err(|_| damaged())?;
+    let sealed_by = keys.snapshot.find(|key| ring::hmac::verify(&mark_key(&key.bytes), sealed, tag).is_ok());
+    let generation = sealed_by.ok_or_else(damaged)?.number;
     let field = |at: usize| sealed.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
     let now = sealed.get(24..28).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
     match (sealed.get(..8) == Some(MARK_MAGIC), field(8), field(16), now) {
-        (true, Some(epoch), Some(sequence), Some(now)) => Ok(Some(HighWater {
-            revision: Revision { epoch: Epoch(epoch), sequence: Sequence(sequence) },
-            highest_now: Timestamp::from_raw(now),
-        })),
+        (true, Some(epoch), Some(sequence), Some(now)) => {
+            let revision = Revision { epoch: Epoch(epoch), sequence: Sequence(sequence) };
+            // Not by a key that had been replaced before the place it tells of.
+            if !keys.snapshot.may_seal(generation, revision) {
+                return Err(damaged());
+            }
+            Ok(Some(HighWater { revision, highest_now: Timestamp::from_raw(now) }))
+        }
         _ => Err(damaged()),
     }
 }

@@ -1,6 +1,7 @@
 //! Tests of the store: recovery and its ladder, checkpoints, the writer when the journal fails.
 
 mod order;
+mod rotation;
 mod space;
 mod tray;
 
@@ -14,6 +15,7 @@ use crate::domain::{
 };
 use crate::index::{self, Index};
 use crate::journal::{ChainHash, Head, Journal, JournalError, Options, RedbJournal};
+use crate::secrets::Ring;
 use crate::store::Committer;
 use crate::testing::feed_over;
 
@@ -21,7 +23,7 @@ const NOW: Timestamp = Timestamp::from_raw(1_800_000_000);
 const EPOCH: Epoch = Epoch(77);
 
 fn keys() -> Keys {
-    Keys { journal: [1; 32], snapshot: [2; 32], pepper: 3 }
+    Keys { journal: Ring::one([1; 32]), snapshot: Ring::one([2; 32]), pepper: 3 }
 }
 
 fn by() -> CallerId {

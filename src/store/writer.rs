@@ -16,8 +16,11 @@
 //! and it stays so until a restart has read what is really on disk. Questions go on being answered from the last state
 //! that was durable; readiness falls.
 
+// New keys, and old ones forgotten.
+mod rotation;
+
 use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -29,7 +32,12 @@ use crate::domain::{
 use crate::feed::Feed;
 use crate::index::{Admitted, Reject, Writer as IndexWriter};
 use crate::journal::{Head, Journal, JournalError, entry};
+use crate::secrets::{KeyFile, Ring};
 use crate::tally::{BatchSizes, Latency};
+
+use rotation::Asked;
+pub(super) use rotation::Discard;
+pub use rotation::Rotated;
 
 /// Limits of the writer.
 #[derive(Clone, Copy, Debug)]
@@ -103,8 +111,10 @@ struct Queues {
     /// What takes rights away.
     urgent: VecDeque<Waiting>,
     normal: VecDeque<Waiting>,
-    /// Entries that a verified snapshot has made superfluous.
-    discard: Option<Sequence>,
+    /// What a verified snapshot has made superfluous.
+    discard: Option<Discard>,
+    /// Somebody wants new keys.
+    rotate: Option<Asked>,
     /// Why no more changes are taken.
     closed: Option<String>,
     stop: bool,
@@ -151,6 +161,12 @@ pub struct WriterStats {
     pub swept: AtomicU64,
     /// Whether the journal has failed.
     pub poisoned: AtomicBool,
+    /// The generation of MAC keys in force; zero if the store keeps no file of them.
+    pub key_generation: AtomicU32,
+    /// How many generations are kept.
+    pub key_generations: AtomicU32,
+    /// Rotations made.
+    pub key_rotations: AtomicU64,
     /// What of the changes the disk still has room for, as [`Room`]'s number.
     room: AtomicU8,
 }
@@ -196,9 +212,17 @@ struct Shared {
     position: Mutex<Head>,
     stats: WriterStats,
     feed: Feed,
+    /// The keys of snapshots, if the writer has the file they stand in.
+    keys: Mutex<Option<Ring>>,
 }
 
 impl Shared {
+    /// Nothing is written any more, until a restart.
+    fn poison(&self, why: &str) {
+        self.stats.poisoned.store(true, Relaxed);
+        self.queues().closed = Some(why.to_owned());
+    }
+
     fn queues(&self) -> MutexGuard<'_, Queues> {
         // A panic while this lock is held leaves the queues whole: every use is a few pushes and pops.
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
@@ -346,8 +370,14 @@ impl Position {
         self.0.position()
     }
 
-    pub(super) fn discard_through(&self, sequence: Sequence) {
-        self.0.queues().discard = Some(sequence);
+    /// The keys of snapshots in force, if they can be another than at the start. Asked for *after* the place that is
+    /// sealed: an older place may be sealed with a newer key, never the other way round.
+    pub(super) fn keys(&self) -> Option<Ring> {
+        self.0.keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn discard(&self, discard: Discard) {
+        self.0.queues().discard = Some(discard);
         self.0.wake.notify_one();
     }
 }
@@ -370,6 +400,20 @@ fn takes_away(change: &Change) -> bool {
 /// # Panics
 /// If the journal's head is not where the index and the feed stand: recovery has brought them together before.
 pub fn start(index: IndexWriter, journal: Box<dyn Journal>, feed: Feed, limits: Limits) -> (Committer, Control) {
+    start_with(index, journal, feed, limits, None)
+}
+
+/// The same, with the file of the journal's and the snapshots' keys, which can then be rotated.
+///
+/// # Panics
+/// As [`start`].
+pub fn start_with(
+    index: IndexWriter,
+    journal: Box<dyn Journal>,
+    feed: Feed,
+    limits: Limits,
+    keys: Option<KeyFile>,
+) -> (Committer, Control) {
     let head = journal.head();
     assert_eq!(head.last, index.applied(), "index and journal stand at the same place when the writer starts");
     assert_eq!(head.last, feed.head(), "the feed begins where index and journal stand");
@@ -380,10 +424,13 @@ pub fn start(index: IndexWriter, journal: Box<dyn Journal>, feed: Feed, limits: 
         position: Mutex::new(head),
         stats: WriterStats::default(),
         feed,
+        keys: Mutex::default(),
     });
+    keys.iter().for_each(|keys| shared.take_keys(keys));
     shared.stats.journal_bytes.store(journal.bytes(), Relaxed);
     shared.stats.journal_entries.store(head.last.0 - head.discarded.0, Relaxed);
-    let worker = Worker { shared: Arc::clone(&shared), index, journal, batch: Vec::new(), pending: Pending::default() };
+    let (batch, pending) = (Vec::new(), Pending::default());
+    let worker = Worker { shared: Arc::clone(&shared), index, journal, keys, batch, pending };
     let thread = std::thread::Builder::new().name("writer".into()).spawn(move || worker.run());
     let thread = match thread {
         Ok(thread) => thread,
@@ -404,8 +451,16 @@ struct Worker {
     shared: Arc<Shared>,
     index: IndexWriter,
     journal: Box<dyn Journal>,
+    keys: Option<KeyFile>,
     batch: Vec<(Entry, Reply, Option<GrantId>)>,
     pending: Pending,
+}
+
+/// What the writer was asked beside changes.
+struct Beside {
+    discard: Option<Discard>,
+    rotate: Option<Asked>,
+    stop: bool,
 }
 
 /// How long the writer sleeps when nothing waits, before it looks for tokens to sweep.
@@ -419,11 +474,11 @@ impl Worker {
         let mut now = Timestamp::ZERO;
         // Questions are answered meanwhile; changes wait.
         if let Err(error) = self.journal.make_ready() {
-            self.poison(&error);
+            self.shared.poison(&error.to_string());
         }
         loop {
-            let (discard, stop) = self.take(&mut taken);
-            let idle = taken.is_empty() && discard.is_none();
+            let Beside { discard, rotate, stop } = self.take(&mut taken);
+            let idle = taken.is_empty() && discard.is_none() && rotate.is_none();
             if !idle {
                 let left = self.journal.space_left();
                 self.shared.stats.room.store(Room::of(left, self.shared.limits.reserve_bytes) as u8, Relaxed);
@@ -433,8 +488,11 @@ impl Worker {
                 self.admit(waiting);
             }
             self.flush();
-            if let Some(through) = discard {
-                self.discard(through);
+            if let Some(asked) = rotate {
+                self.rotate(asked);
+            }
+            if let Some(discard) = discard {
+                self.discard(discard);
             }
             if stop && idle {
                 return self.journal.close();
@@ -447,9 +505,10 @@ impl Worker {
     }
 
     /// Takes what waits, up to a batch; sleeps if nothing does.
-    fn take(&self, taken: &mut Vec<Waiting>) -> (Option<Sequence>, bool) {
+    fn take(&self, taken: &mut Vec<Waiting>) -> Beside {
         let mut queues = self.shared.queues();
-        if queues.urgent.is_empty() && queues.normal.is_empty() && queues.discard.is_none() && !queues.stop {
+        let nothing = queues.urgent.is_empty() && queues.normal.is_empty();
+        if nothing && queues.discard.is_none() && queues.rotate.is_none() && !queues.stop {
             queues.asleep = true;
             queues = match self.shared.wake.wait_timeout(queues, IDLE) {
                 Ok((queues, _)) => queues,
@@ -462,7 +521,7 @@ impl Worker {
         taken.extend(queues.urgent.drain(..urgent));
         let normal = queues.normal.len().min(max - urgent);
         taken.extend(queues.normal.drain(..normal));
-        (queues.discard.take(), queues.stop)
+        Beside { discard: queues.discard.take(), rotate: queues.rotate.take(), stop: queues.stop }
     }
 
     fn poisoned(&self) -> bool {
@@ -561,7 +620,8 @@ impl Worker {
         let head = match committed {
             Ok(head) => head,
             Err(error) => {
-                let why = self.poison(&error);
+                let why = error.to_string();
+                self.shared.poison(&why);
                 let mut bell = Bell::default();
                 for (reply, _) in replies {
                     reply.lay(Err(CommitError::Unknown(why.clone())), &mut bell);
@@ -586,22 +646,16 @@ impl Worker {
         }
     }
 
-    /// From now on no change is made. Returns why, for those who wait.
-    fn poison(&self, error: &JournalError) -> String {
-        let why = error.to_string();
-        self.shared.stats.poisoned.store(true, Relaxed);
-        self.shared.queues().closed = Some(why.clone());
-        why
-    }
-
-    fn discard(&mut self, through: Sequence) {
+    fn discard(&mut self, discard: Discard) {
         if self.shared.stats.room() == Room::Nothing {
             // Even forgetting writes first.
             return;
         }
         // Nothing that is needed is lost if this fails; the next snapshot tries again. A backend that failed will say so
         // at the next commit.
-        let _ = self.journal.discard_through(through);
+        if self.journal.discard_through(discard.through).is_ok() {
+            self.drop_keys(discard);
+        }
         let (stats, head) = (&self.shared.stats, self.journal.head());
         stats.journal_bytes.store(self.journal.bytes(), Relaxed);
         stats.journal_entries.store(head.last.0 - head.discarded.0, Relaxed);

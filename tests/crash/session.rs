@@ -36,7 +36,7 @@ pub enum Misdeed {
 }
 
 fn keys() -> Keys {
-    Keys { journal: [1; 32], snapshot: [2; 32], pepper: 3 }
+    Keys { journal: [1; 32].into(), snapshot: [2; 32].into(), pepper: 3 }
 }
 
 /// Opens what is on the disk, or makes a store if there is none, by the rules of the daemon. Notes that it did.

@@ -53,7 +53,11 @@ fn read(index: &Index, told: &Told, seed: u64) {
             let found = pin.token(key(1, number)).expect("a token that stays is found");
             assert_eq!((found.grant, found.times), (number + 1, times(1_000, 3_600)), "its own grant and times");
             let bound = found.bound(&pin).map(Confirmation::from);
-            assert_eq!(bound, number.is_multiple_of(2).then_some(Confirmation::Certificate([7; 32])), "its own binding");
+            assert_eq!(
+                bound,
+                number.is_multiple_of(2).then_some(Confirmation::Certificate([7; 32])),
+                "its own binding"
+            );
             let record = pin.grant(found.grant).expect("its grant is there");
             assert_eq!(pin.subject_text(record.subject), subject(u64::from(number)).as_str(), "its own subject");
             assert!(found.grant > revoked || record.facts.revoked, "revoked stays revoked");

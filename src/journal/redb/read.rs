@@ -27,6 +27,11 @@ impl RedbJournal {
     pub(super) fn check_ends(&self) -> Result<(), JournalError> {
         let HeadRow { start, end, .. } = self.head;
         let first = start.sequence.next();
+        for place in [start, end] {
+            if !self.links.agrees(place) {
+                return Err(damaged(place.sequence, "the list is another than the one at which the keys were rotated"));
+            }
+        }
         let table = self.table().map_err(|fault| fault.at(first))?;
         let ends = sheltered(|| {
             let first = table.first()?.map(|(key, _)| key.value());

@@ -174,7 +174,7 @@ fn wrapped(sequence: u64, change: Change) -> Entry {
 }
 
 fn kind_file(kind: Kind) -> String {
-    let links = Keys::new(&KEY).links(EPOCH);
+    let links = Keys::new(KEY).links(EPOCH);
     let mut text = format!("# {}: each entry is chained to the one before, the first to `start`.\n", kind.as_str());
     writeln!(text, "key {}\nepoch {:016x}\nstart {}", to_hex(&KEY), EPOCH.0, to_hex(&links.start.0)).expect("memory");
     let mut chain = links.start;
@@ -183,7 +183,8 @@ fn kind_file(kind: Kind) -> String {
         let mut bytes = Vec::new();
         entry::encode(&entry, &mut bytes).expect("fits");
         assert_eq!(entry::decode(&bytes).as_ref(), Ok(&entry), "{what}");
-        chain = links.next(chain, &bytes);
+        let before = Position { sequence: Sequence(sequence - 1), chain };
+        chain = links.next(before, &bytes).expect("a key");
         writeln!(text, "# {what}; sequence {sequence}, at {}, by {}", entry.at, entry.by).expect("memory");
         writeln!(text, "entry {}\nchain {}", to_hex(&bytes), to_hex(&chain.0)).expect("memory");
     }
@@ -191,12 +192,12 @@ fn kind_file(kind: Kind) -> String {
 }
 
 fn head_file() -> String {
-    let keys = Keys::new(&KEY);
+    let keys = Keys::new(KEY);
     let start = Position { sequence: Sequence(3), chain: ChainHash([0x33; 32]) };
     let end = Position { sequence: Sequence(9), chain: ChainHash([0x99; 32]) };
     let head = HeadRow { epoch: EPOCH, end, start };
     let bytes = head.encode(&keys);
-    assert_eq!(HeadRow::decode(&keys, &bytes).expect("sealed"), head);
+    assert_eq!(HeadRow::decode(&keys, &bytes).expect("sealed"), (head, 1));
     format!(
         "# the head of a list that ends at 9 (chain 99…) and is kept from after 3 (chain 33…) on, MAC included\n\
          key {}\nepoch {:016x}\nhead {}\n",

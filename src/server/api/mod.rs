@@ -208,6 +208,12 @@ async fn call(
             Ok(text(rows::at(revision, rows::policy(&row))))
         }
         Call::Status => Ok(text(rows::status(&shared.service.status(caller)?))),
+        Call::RotateKeys => {
+            let rotated = shared.service.rotate_keys(caller).await?;
+            let (generation, kept) = (rotated.generation, rotated.kept);
+            tracing::info!(caller = %caller.id, generation, kept, after = %rotated.after, "keys rotated");
+            Ok(text(rows::rotated(shared.service.at(rotated.after), &rotated)))
+        }
         Call::Introspect => questions::introspect(shared, caller, body, now),
         Call::Check => questions::check(shared, caller, body, now),
         Call::Revoke => desk.revoke(&query, body).await,

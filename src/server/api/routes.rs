@@ -46,6 +46,7 @@ pub(super) enum Call {
     RiskToken,
     RiskPreview,
     Status,
+    RotateKeys,
 }
 
 /// One row of the table.
@@ -171,6 +172,8 @@ pub(super) static ROUTES: &[Route] = &[
         r#"{"subject":"u1","client":"app-7","access":[{"everywhere":true,"scopes":["*"]}],"never_expires":true}"#),
     row(GET, "/v1/status", Call::Status, OPERATE, NONE, None, "Status",
         "Show the service in numbers", ""),
+    row(POST, "/v1/keys/rotate", Call::RotateKeys, OPERATE, NONE, None, "Rotated",
+        "Make new MAC keys for the journal and the snapshots; the pepper stays", ""),
 ];
 
 /// What was found for a method and a path.

@@ -6,6 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::domain::{Confirmation, Expiry, Inactive, Revision, Timestamp};
+use crate::service::Rotated;
 use crate::service::report::{
     Explanation, GrantRow, MemberRow, Page, PairRow, PlaceRow, PolicyRow, RiskReport, ScopeRow, Status, TokenRow, Toll,
 };
@@ -189,5 +190,11 @@ pub(super) fn status(status: &Status) -> Value {
         "grants": status.grants,
         "index_bytes": status.index_bytes,
         "accepts_changes": status.accepts_changes,
+        "key_generation": status.keys.0,
+        "key_generations_kept": status.keys.1,
     })
+}
+
+pub(super) fn rotated(revision: Revision, rotated: &Rotated) -> Value {
+    json!({ "revision": revision.to_string(), "generation": rotated.generation, "kept": rotated.kept })
 }

@@ -289,6 +289,13 @@ pub(super) static SCHEMAS: &[Schema] = &[
         must("grants", Number, "Grants in the index."),
         must("index_bytes", Number, "Bytes of memory the index holds."),
         must("accepts_changes", Flag, "Whether changes are accepted."),
+        must("key_generation", Number, "The generation of MAC keys in force; 0 if this store has none of its own."),
+        must("key_generations_kept", Number, "How many generations are kept, because something on the disk needs them."),
+    ]),
+    object("Rotated", "New MAC keys, durable and in force.", &[
+        must("revision", Text, "The last change that is sealed with the keys before."),
+        must("generation", Number, "The generation in force now."),
+        must("kept", Number, "How many generations are kept; 8 at most. Snapshots make the old ones superfluous."),
     ]),
 ];
 

@@ -251,8 +251,11 @@ fn every_answer_fits_its_schema() {
         };
         fits(&rows::risk(&report), "Risk");
     }
-    let status = Status { revision: revision(), tokens: 1, grants: 1, index_bytes: 1, accepts_changes: true };
+    let status =
+        Status { revision: revision(), tokens: 1, grants: 1, index_bytes: 1, accepts_changes: true, keys: (2, 1) };
     fits(&rows::status(&status), "Status");
+    let rotated = crate::service::Rotated { generation: 2, kept: 2, after: revision().sequence };
+    fits(&rows::rotated(revision(), &rotated), "Rotated");
 }
 
 #[test]

@@ -12,16 +12,16 @@ const ROOMS: [(&str, &[&str]); 25] = [
     ("clock", &["domain"]),
     ("certs", &["domain"]),
     ("disk", &[]),
-    ("secrets", &["domain"]),
+    ("secrets", &["domain", "disk"]),
     ("tally", &[]),
     // First floor: they do not know each other.
     ("index", &["domain"]),
-    ("journal", &["domain", "disk"]),
-    ("snapshot", &["domain", "disk"]),
+    ("journal", &["domain", "disk", "secrets"]),
+    ("snapshot", &["domain", "disk", "secrets"]),
     ("wire", &["domain"]),
     ("feed", &["domain"]),
     // Second and third floor.
-    ("store", &["domain", "disk", "tally", "index", "journal", "snapshot", "feed"]),
+    ("store", &["domain", "disk", "secrets", "tally", "index", "journal", "snapshot", "feed"]),
     ("service", &["domain", "index", "feed", "store"]),
     // Fourth floor: both sides of the door; they do not know each other.
     ("client", &["domain", "wire"]),

@@ -161,6 +161,7 @@ fn requests(operation: &str, method: &str, path: &str, selectors: &[String], it:
         "RiskGrant" | "RiskToken" => one(none, Rule::IssuesOrOperates),
         "RiskPreview" => one(new_grant, Rule::IssuesOrOperates),
         "Status" => one(none, Rule::Operates),
+        "RotateKeys" => one(none, Rule::Operates),
         new => panic!("{method} {path}: {new} is a new verb: say here who may use it, and what it does to B"),
     };
     let filled = path
