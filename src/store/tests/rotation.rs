@@ -89,14 +89,14 @@ fn keys_are_rotated_between_changes_and_a_start_after_a_kill_has_everything() {
         }
     }
     assert_eq!(store.control.stats().key_rotations.load(Relaxed), 6);
-    // No snapshot, no proper end: the journal alone, over seven generations.
-    std::mem::forget(store.control);
+    // No snapshot, no proper end: the journal alone, over seven generations, as a kill would leave it.
     let copy = folder.path().join("copy");
     std::fs::create_dir(&copy).expect("made");
     std::fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("private");
     for name in [JOURNAL_NAME, "secrets"] {
         std::fs::copy(data.join(name), copy.join(name)).expect("copied");
     }
+    store.end();
     let store = open(&copy);
     assert_eq!(store.tokens(), (vec![0, 2, 4], vec![1, 3, 5]));
     assert_eq!(numbers(&copy), [1, 2, 3, 4, 5, 6, 7]);
