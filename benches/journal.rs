@@ -78,7 +78,7 @@ fn main() {
     let place = std::env::var_os("TOKENSCOPE_BENCH_DIRECTORY").map_or_else(std::env::temp_dir, Into::into);
     let directory = tempfile::tempdir_in(place).expect("a directory");
     let path = directory.path().join("journal");
-    let journal = RedbJournal::create(&path, [1; 32], Epoch(1), Options::default()).expect("a journal");
+    let journal = RedbJournal::create(&path, &[1; 32], Epoch(1), Options::default()).expect("a journal");
     let journal = RefCell::new(journal);
     let raw = RefCell::new(Raw::new(&directory.path().join("raw")));
     let bytes_of = |count: usize| {

@@ -60,7 +60,7 @@ fn write(dir: &DataDir, index: &Index, header: &Header, name: &str) -> u64 {
     let give = |put: &mut snapshot::Put<'_>| -> Result<(), SnapshotError> {
         index.sections(&mut |table, index, words| put(Section { table, index, words }))
     };
-    snapshot::write(dir, name, KEY, header, give).expect("a snapshot").bytes
+    snapshot::write(dir, name, &KEY, header, give).expect("a snapshot").bytes
 }
 
 fn measure(dir: &DataDir, index: &Index, header: &Header, rounds: usize) {
@@ -93,7 +93,7 @@ fn measure(dir: &DataDir, index: &Index, header: &Header, rounds: usize) {
             "read: verify, fill an index".into(),
             Box::new(|| {
                 clock(|| {
-                    let opened = snapshot::open(&path, KEY).expect("a sound snapshot");
+                    let opened = snapshot::open(&path, &KEY).expect("a sound snapshot");
                     let mut loader = Loader::new(opened.header().tokens);
                     let filled = opened.for_each_ahead(THREADS, &mut |table, _, words| {
                         let words = words.iter().map(|word| word.to_native());
@@ -109,7 +109,7 @@ fn measure(dir: &DataDir, index: &Index, header: &Header, rounds: usize) {
             "read: verify alone".into(),
             Box::new(|| {
                 clock(|| {
-                    black_box(snapshot::verify(&path, KEY).expect("sound"));
+                    black_box(snapshot::verify(&path, &KEY).expect("sound"));
                 }) / 1e6
             }),
         ),

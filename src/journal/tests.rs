@@ -29,7 +29,7 @@ fn with(change: Change) -> Entry {
 }
 
 fn links() -> Links {
-    Keys::new(KEY).links(EPOCH)
+    Keys::new(&KEY).links(EPOCH)
 }
 
 fn start() -> Position {
@@ -267,7 +267,7 @@ fn entries_moved_dropped_repeated_or_from_elsewhere_are_refused() {
     let entries: Vec<&[u8]> = rows[0].chunks(size).collect();
     let [one, two, three, four] = entries[..] else { panic!("four entries") };
     let mut elsewhere = Rows::default();
-    let other = Keys::new(KEY).links(Epoch(EPOCH.0 + 1));
+    let other = Keys::new(&KEY).links(Epoch(EPOCH.0 + 1));
     let begin = Position { chain: other.start, ..start() };
     elsewhere.build(&other, begin, &batch).expect("fits");
     let elsewhere: Vec<u8> = elsewhere.iter().flat_map(|(_, row)| row.to_vec()).collect();
@@ -290,7 +290,7 @@ fn entries_moved_dropped_repeated_or_from_elsewhere_are_refused() {
             other => panic!("{what}: {other:?}"),
         }
     }
-    let other_key = Keys::new([9; 32]).links(EPOCH);
+    let other_key = Keys::new(&[9; 32]).links(EPOCH);
     assert!(matches!(read(&other_key, &rows[0]), Err(JournalError::Damaged { at: Sequence(1), .. })));
 }
 
@@ -309,7 +309,7 @@ fn a_gap_in_the_sequences_is_the_writers_error() {
 
 #[test]
 fn a_head_with_any_bit_flipped_or_cut_is_refused() {
-    let keys = Keys::new(KEY);
+    let keys = Keys::new(&KEY);
     let position = |sequence| Position { sequence: Sequence(sequence), chain: ChainHash([sequence as u8; 32]) };
     let head = HeadRow { epoch: EPOCH, end: position(9), start: position(3) };
     let bytes = head.encode(&keys);
@@ -324,5 +324,5 @@ fn a_head_with_any_bit_flipped_or_cut_is_refused() {
         }
     }
     assert!((0..bytes.len()).all(|cut| HeadRow::decode(&keys, &bytes[..cut]).is_err()));
-    assert!(HeadRow::decode(&Keys::new([9; 32]), &bytes).is_err());
+    assert!(HeadRow::decode(&Keys::new(&[9; 32]), &bytes).is_err());
 }

@@ -93,12 +93,6 @@ impl Ring {
     }
 }
 
-impl From<[u8; 32]> for Ring {
-    fn from(key: [u8; 32]) -> Self {
-        Self::one(key)
-    }
-}
-
 impl From<&[u8; 32]> for Ring {
     fn from(key: &[u8; 32]) -> Self {
         Self::one(*key)

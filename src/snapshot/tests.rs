@@ -170,11 +170,11 @@ fn what_was_written_is_what_is_read() {
     let full = vec![Section { table: 1, index: 1, words: vec![0xa5a5_a5a5; SECTION_WORDS_MAX] }];
     for (case, sections) in [("some", sections()), ("none", Vec::new()), ("many", many), ("full", full)] {
         let name = file_name(header().revision());
-        let written = write(&dir, &name, KEY, &header(), put_all(sections.clone())).unwrap();
+        let written = write(&dir, &name, &KEY, &header(), put_all(sections.clone())).unwrap();
         assert_eq!(dir.list().unwrap(), [name.as_str()], "{case}");
 
         let path = dir.file_path(&name).unwrap();
-        let snapshot = open(&path, KEY).unwrap();
+        let snapshot = open(&path, &KEY).unwrap();
         assert_eq!(*snapshot.header(), header(), "{case}");
         assert_eq!(snapshot.bytes(), written.bytes, "{case}");
         assert_eq!(snapshot.sections().len() as u64, written.sections, "{case}");
@@ -190,7 +190,7 @@ fn what_was_written_is_what_is_read() {
         }
         assert!(snapshot.section(sections.len(), &mut buffer).is_err(), "{case}");
 
-        let report = verify(&path, KEY).unwrap();
+        let report = verify(&path, &KEY).unwrap();
         let words: usize = sections.iter().map(|section| section.words.len()).sum();
         assert_eq!((report.sections, report.words), (written.sections, words as u64), "{case}");
         assert!(report.to_string().contains(&format!("all {} bytes", written.bytes)), "{case}: {report}");
@@ -201,7 +201,7 @@ fn what_was_written_is_what_is_read() {
 fn reading_ahead_gives_the_same_sections_in_the_same_order_with_any_number_of_threads() {
     let sections: Vec<_> = (0..41).map(|n| Section { table: n, index: 0, words: vec![n; n as usize % 9] }).collect();
     let file = OneFile(Arc::new(made(&KEY, ID, &header(), sections.clone())));
-    let snapshot = open_on(&file, Path::new("x"), KEY).unwrap();
+    let snapshot = open_on(&file, Path::new("x"), &KEY).unwrap();
     for threads in [0, 1, 2, 3, 8, 100] {
         let mut found = Vec::new();
         let visited = snapshot.for_each_ahead(threads, &mut |table, index, words| {
@@ -216,7 +216,7 @@ fn reading_ahead_gives_the_same_sections_in_the_same_order_with_any_number_of_th
 #[test]
 fn what_the_reader_refuses_ends_the_reading_and_names_the_section() {
     let file = OneFile(Arc::new(small()));
-    let snapshot = open_on(&file, Path::new("x"), KEY).unwrap();
+    let snapshot = open_on(&file, Path::new("x"), &KEY).unwrap();
     for ahead in [None, Some(1), Some(2), Some(8)] {
         let mut seen = 0;
         let mut visit = |table: u32, _: u32, _: &[Word]| {
@@ -238,7 +238,7 @@ fn a_damaged_section_is_found_when_read_ahead_too() {
     let mut bytes = small();
     let at = HEAD_BYTES + section_bytes(5) + section_bytes(0);
     bytes[at] ^= 1;
-    let snapshot = open_on(&OneFile(Arc::new(bytes)), Path::new("x"), KEY).unwrap();
+    let snapshot = open_on(&OneFile(Arc::new(bytes)), Path::new("x"), &KEY).unwrap();
     for threads in 1..=4 {
         let mut seen = 0;
         let mut visit = |_: u32, _: u32, _: &[Word]| {
@@ -275,7 +275,7 @@ fn every_flipped_bit_of_64_kib_is_found() {
     for bit in 0..BYTES * 8 {
         let mut bytes = whole.clone();
         bytes[bit / 8] ^= 1 << (bit % 8);
-        let verified = open_on(&OneFile(Arc::new(bytes)), Path::new("x"), KEY).and_then(|found| found.verify());
+        let verified = open_on(&OneFile(Arc::new(bytes)), Path::new("x"), &KEY).and_then(|found| found.verify());
         assert!(verified.is_err(), "bit {bit}");
     }
     println!("{} bits flipped, accepted: 0", BYTES * 8);
@@ -573,7 +573,7 @@ fn a_snapshot_under_the_name_of_another_revision_is_refused() {
 fn a_writer_that_gives_up_leaves_no_file() {
     let root = tempfile::tempdir().unwrap();
     let dir = DataDir::open(root.path()).unwrap();
-    let given_up = write(&dir, "x.tks", KEY, &header(), |put| {
+    let given_up = write(&dir, "x.tks", &KEY, &header(), |put| {
         sections().into_iter().try_for_each(put)?;
         assert_eq!(dir.list().unwrap().len(), 1, "the temporary file");
         Err(SnapshotError::GivenUp("the server is stopping".into()))
@@ -587,7 +587,7 @@ fn a_section_that_is_too_large_is_refused_before_it_is_written() {
     let root = tempfile::tempdir().unwrap();
     let dir = DataDir::open(root.path()).unwrap();
     let large = vec![Section { table: 1, index: 0, words: vec![0; SECTION_WORDS_MAX + 1] }];
-    let error = write(&dir, "x.tks", KEY, &header(), put_all(large)).unwrap_err();
+    let error = write(&dir, "x.tks", &KEY, &header(), put_all(large)).unwrap_err();
     assert!(matches!(error, SnapshotError::Limit { .. }), "{error}");
     assert!(dir.list().unwrap().is_empty());
 }
@@ -604,7 +604,7 @@ fn whichever_call_fails_the_name_holds_a_whole_snapshot_or_none_and_success_mean
             let faulty: Arc<dyn Disk> = Arc::clone(&disk) as _;
             let result = DataDir::open_on(faulty, &path)
                 .map_err(SnapshotError::from)
-                .and_then(|dir| write(&dir, &name, KEY, &header(), put_all(sections())));
+                .and_then(|dir| write(&dir, &name, &KEY, &header(), put_all(sections())));
 
             let case = format!("{fault:?} at call {calls}");
             // The next start: whatever stands under a final name is whole, and nothing temporary is left.
@@ -612,7 +612,7 @@ fn whichever_call_fails_the_name_holds_a_whole_snapshot_or_none_and_success_mean
             let names = dir.list().unwrap();
             if result.is_ok() || !names.is_empty() {
                 assert_eq!(names, [name.as_str()], "{case}");
-                verify(&dir.file_path(&name).unwrap(), KEY).unwrap_or_else(|error| panic!("{case}: {error}"));
+                verify(&dir.file_path(&name).unwrap(), &KEY).unwrap_or_else(|error| panic!("{case}: {error}"));
             }
             if !disk.has_struck() {
                 assert!(result.is_ok(), "{case}: {result:?}");
@@ -631,7 +631,7 @@ fn a_snapshot_is_synced_then_read_back_then_named_then_its_directory_is_synced()
     let disk = FaultDisk::new(u32::MAX, Fault::Once);
     let dir = DataDir::open_on(Arc::clone(&disk) as _, root.path()).unwrap();
     disk.take_calls();
-    write(&dir, "x.tks", KEY, &header(), put_all(sections())).unwrap();
+    write(&dir, "x.tks", &KEY, &header(), put_all(sections())).unwrap();
     let mut calls = disk.take_calls();
     calls.dedup();
     let read_back = ["open", "bytes", "read_at"];
@@ -657,7 +657,7 @@ fn inspecting_needs_no_key_and_says_that_it_proves_nothing() {
 fn an_absent_file_is_an_error_of_the_file_system() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("absent.tks");
-    for error in [open(&path, KEY).err(), verify(&path, KEY).err(), inspect(&path).err()] {
+    for error in [open(&path, &KEY).err(), verify(&path, &KEY).err(), inspect(&path).err()] {
         let text = error.unwrap().to_string();
         assert!(text.starts_with("cannot open ") && text.contains("absent.tks"), "{text}");
     }
@@ -702,7 +702,7 @@ fn names_tell_revisions_and_sort_like_them() {
 fn every_format_is_read_as_it_always_was_and_the_newest_is_written() {
     for golden in GOLDEN {
         assert_eq!(read(golden.to_vec(), &KEY).unwrap(), sections());
-        let snapshot = open_on(&OneFile(Arc::new(golden.to_vec())), Path::new("x"), KEY).unwrap();
+        let snapshot = open_on(&OneFile(Arc::new(golden.to_vec())), Path::new("x"), &KEY).unwrap();
         assert_eq!(*snapshot.header(), header());
     }
     let [.., newest] = GOLDEN;
@@ -734,7 +734,7 @@ fn how_long_400_mb_take_to_write_and_to_verify() {
     let dir = DataDir::open(root.path()).unwrap();
     let name = file_name(header().revision());
     let started = std::time::Instant::now();
-    let written = write(&dir, &name, KEY, &header(), |put| {
+    let written = write(&dir, &name, &KEY, &header(), |put| {
         (0..SECTIONS).try_for_each(|index| put(Section { table: 1, index, words: vec![index; SECTION_WORDS_MAX] }))
     });
     let written = written.unwrap();
@@ -744,7 +744,7 @@ fn how_long_400_mb_take_to_write_and_to_verify() {
     for _ in 0..5 {
         for threads in [0, 1, 2, 4] {
             let started = std::time::Instant::now();
-            let snapshot = open(&path, KEY).unwrap();
+            let snapshot = open(&path, &KEY).unwrap();
             let mut sum = 0_u64;
             let mut visit = |_: u32, _: u32, words: &[Word]| {
                 // Touch every cache line once, as a filler would at least.

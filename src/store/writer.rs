@@ -16,7 +16,9 @@
 //! and it stays so until a restart has read what is really on disk. Questions go on being answered from the last state
 //! that was durable; readiness falls.
 
-// New keys, and old ones forgotten.
+// What checkpoints want of the writer.
+mod forget;
+// New keys.
 mod rotation;
 
 use std::collections::{HashSet, VecDeque};
@@ -35,8 +37,8 @@ use crate::journal::{Head, Journal, JournalError, entry};
 use crate::secrets::{KeyFile, Ring};
 use crate::tally::{BatchSizes, Latency};
 
+pub(super) use forget::{Discard, Position};
 use rotation::Asked;
-pub(super) use rotation::Discard;
 pub use rotation::Rotated;
 
 /// Limits of the writer.
@@ -361,27 +363,6 @@ impl Drop for Control {
     }
 }
 
-/// Where the list stands, and the way to tell the writer what it may forget.
-#[derive(Clone)]
-pub(super) struct Position(Arc<Shared>);
-
-impl Position {
-    pub(super) fn now(&self) -> Head {
-        self.0.position()
-    }
-
-    /// The keys of snapshots in force, if they can be another than at the start. Asked for *after* the place that is
-    /// sealed: an older place may be sealed with a newer key, never the other way round.
-    pub(super) fn keys(&self) -> Option<Ring> {
-        self.0.keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(super) fn discard(&self, discard: Discard) {
-        self.0.queues().discard = Some(discard);
-        self.0.wake.notify_one();
-    }
-}
-
 /// Whether a change takes rights away: those go first, and find room when others do not.
 fn takes_away(change: &Change) -> bool {
     match change {
@@ -644,20 +625,5 @@ impl Worker {
         for (entry, (reply, grant)) in entries.iter().zip(replies) {
             reply.lay(Ok(Committed { sequence: entry.sequence, grant }), &mut bell);
         }
-    }
-
-    fn discard(&mut self, discard: Discard) {
-        if self.shared.stats.room() == Room::Nothing {
-            // Even forgetting writes first.
-            return;
-        }
-        // Nothing that is needed is lost if this fails; the next snapshot tries again. A backend that failed will say so
-        // at the next commit.
-        if self.journal.discard_through(discard.through).is_ok() {
-            self.drop_keys(discard);
-        }
-        let (stats, head) = (&self.shared.stats, self.journal.head());
-        stats.journal_bytes.store(self.journal.bytes(), Relaxed);
-        stats.journal_entries.store(head.last.0 - head.discarded.0, Relaxed);
     }
 }

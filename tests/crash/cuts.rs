@@ -185,6 +185,7 @@ fn follow(
         match step {
             Step::Change(changes) => session.change(changes),
             Step::Checkpoint => session.checkpoint(),
+            Step::Rotate => session.rotate(),
             Step::Restart => {
                 list.extend(session.handed());
                 let living = session.close();

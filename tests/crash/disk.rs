@@ -46,6 +46,8 @@ pub enum Flaw {
     JournalSyncSometimesIgnored,
     /// Says files of the data directory (snapshots, the mark) are synced, and does nothing.
     FileSyncIgnored,
+    /// The same of secrets files alone.
+    SecretsSyncIgnored,
     /// Says the directory is synced, and does nothing.
     DirectorySyncIgnored,
 }
@@ -65,6 +67,8 @@ struct State {
     next_file: FileId,
     flaw: Flaw,
     journal_syncs: u32,
+    /// Files that were made as secrets files.
+    secrets: BTreeSet<FileId>,
 }
 
 /// The disk; clones are the same one.
@@ -75,7 +79,14 @@ impl CrashDisk {
     /// A disk that holds this, all of it durable.
     pub fn holding(tree: Tree, flaw: Flaw) -> Self {
         let next_file = tree.files.keys().next_back().map_or(0, |last| last + 1);
-        Self(Arc::new(Mutex::new(State { tree, log: Vec::new(), next_file, flaw, journal_syncs: 0 })))
+        Self(Arc::new(Mutex::new(State {
+            tree,
+            log: Vec::new(),
+            next_file,
+            flaw,
+            journal_syncs: 0,
+            secrets: BTreeSet::new(),
+        })))
     }
 
     /// Notes what is known now.
@@ -149,6 +160,9 @@ impl Disk for CrashDisk {
             return Err(ErrorKind::AlreadyExists.into());
         }
         let file = state.create(path);
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("secrets")) {
+            state.secrets.insert(file);
+        }
         Ok(Box::new(CrashFile { disk: self.clone(), file }))
     }
 
@@ -225,7 +239,9 @@ impl DiskFile for CrashFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.state();
-        if state.flaw != Flaw::FileSyncIgnored {
+        let is_secrets = state.secrets.contains(&self.file);
+        let ignored = if is_secrets { Flaw::SecretsSyncIgnored } else { Flaw::FileSyncIgnored };
+        if state.flaw != ignored {
             state.log.push(Act::Sync(self.file));
         }
         Ok(())

@@ -122,11 +122,12 @@ fn the_rig_catches_whatever_is_done_wrong() {
     let flaw = |disk| Wrong { disk, above: Misdeed::None };
     let misdeed = |above| Wrong { disk: Flaw::None, above };
     // What is wrong, and what the rig says then.
-    let table: [(Wrong, &[&str]); 8] = [
+    let table: [(Wrong, &[&str]); 9] = [
         (flaw(Flaw::JournalSyncIgnored), &["LOST", "REFUSED"]),
         (flaw(Flaw::JournalSyncSometimesIgnored), &["LOST", "REFUSED"]),
         (flaw(Flaw::FileSyncIgnored), &["not believed", "REFUSED"]),
-        (flaw(Flaw::DirectorySyncIgnored), &["LOST"]),
+        (flaw(Flaw::SecretsSyncIgnored), &["the secrets file /data/secrets is damaged"]),
+        (flaw(Flaw::DirectorySyncIgnored), &["LOST", "REFUSED"]),
         (misdeed(Misdeed::AcknowledgesFirst), &["LOST"]),
         (misdeed(Misdeed::ForgetsTooEarly), &["REFUSED"]),
         (misdeed(Misdeed::SkipsRevocations), &["RESURRECTED", "WRONG: the index"]),

@@ -15,6 +15,8 @@ pub enum Step {
     Change(Vec<Change>),
     /// A snapshot, the mark, and forgetting what is behind the second newest.
     Checkpoint,
+    /// New MAC keys for journal and snapshots.
+    Rotate,
     /// The store is closed properly and opened again.
     Restart,
 }
@@ -87,7 +89,7 @@ fn revoke(number: u64) -> Change {
 
 /// The scripts by hand: name, steps.
 pub fn by_hand() -> Vec<(&'static str, Vec<Step>)> {
-    use Step::{Checkpoint, Restart};
+    use Step::{Checkpoint, Restart, Rotate};
     let one = |change: Change| Step::Change(vec![change]);
     let begin = || vec![one(Change::RegisterClient(client(1))), one(grant(0, 1, vec![0, 2]))];
     let mut birth = begin();
@@ -108,8 +110,17 @@ pub fn by_hand() -> Vec<(&'static str, Vec<Step>)> {
     for round in 0..2 {
         restarting.extend([one(token(round, 1)), Checkpoint, one(revoke(round)), Restart]);
     }
+    // The first before anything, two at one place, one whose snapshot is written anew, some until the old ones go.
+    let mut keys = vec![Rotate];
+    keys.extend(begin());
+    for round in 0..3 {
+        keys.extend([one(token(round * 2, 1)), Rotate, one(token(round * 2 + 1, 1)), Checkpoint, Rotate]);
+        keys.extend([Checkpoint, one(revoke(round * 2))]);
+    }
+    keys.extend([Rotate, Rotate, Restart, one(revoke(1)), Checkpoint, one(token(9, 1)), Checkpoint, one(revoke(9))]);
     vec![
         ("birth", birth),
+        ("new keys", keys),
         ("changes together", together),
         ("snapshots and forgetting", forgetting),
         ("restarts", restarting),
@@ -132,7 +143,8 @@ pub fn from_seed(seed: u64) -> Vec<Step> {
                 let count = 40 + maker.dice.below(200);
                 Step::Change((0..count).map(|_| maker.token()).collect())
             }
-            15..19 => Step::Checkpoint,
+            15..18 => Step::Checkpoint,
+            18 => Step::Rotate,
             _ => Step::Restart,
         });
     }
@@ -144,6 +156,9 @@ pub fn afterwards(dice: &mut Dice, tokens: u64, grants: u32) -> Vec<Step> {
     let mut maker = Maker { dice: Dice::new(dice.next()), tokens, grants };
     let count = maker.dice.below(3);
     let mut steps: Vec<Step> = (0..count).map(|_| Step::Change(vec![maker.change()])).collect();
+    if maker.dice.below(3) == 0 {
+        steps.insert(maker.dice.below(steps.len() + 1), Step::Rotate);
+    }
     if maker.dice.below(3) == 0 {
         steps.push(Step::Checkpoint);
     }

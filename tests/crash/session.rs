@@ -10,8 +10,9 @@ use tokenscope::disk::DataDir;
 use tokenscope::domain::{CallerId, Change, Entry, Epoch, Sequence, Target, Timestamp, TokenKey};
 use tokenscope::index::Index;
 use tokenscope::journal::{ChainHash, Head, Journal, JournalError, Options, RedbJournal};
+use tokenscope::secrets::{self, KeyFile, Ring, Secrets};
 use tokenscope::snapshot;
-use tokenscope::store::{self, Checkpoints, Committer, Control, JOURNAL_NAME, Keys, Limits, Opened};
+use tokenscope::store::{self, Checkpoints, CommitError, Committer, Control, JOURNAL_NAME, Keys, Limits, Opened};
 
 use super::disk::CrashDisk;
 use super::ledger::{Mark, NOW, is_alive};
@@ -35,8 +36,29 @@ pub enum Misdeed {
     DropsAnEntry,
 }
 
-fn keys() -> Keys {
-    Keys { journal: [1; 32].into(), snapshot: [2; 32].into(), pepper: 3 }
+/// The secrets of a new store: those of a golden directory, so that the same seed makes the same bytes until keys are
+/// rotated.
+const FIRST_SECRETS: &[u8] = include_bytes!("../vectors/data-1/secrets");
+const SECRETS_NAME: &str = "secrets";
+
+fn keys(secrets: &Secrets) -> Keys {
+    Keys { journal: secrets.journal(), snapshot: secrets.snapshot(), pepper: 3 }
+}
+
+/// The secrets on the disk, or new ones if nothing that needs some is there; by the rules of the daemon.
+fn secrets(disk: &CrashDisk, dir: &DataDir, names: &[String]) -> Result<KeyFile, String> {
+    let said = |error: &dyn std::fmt::Display| error.to_string();
+    let path = dir.file_path(SECRETS_NAME).map_err(|error| said(&error))?;
+    if !names.iter().any(|name| name == SECRETS_NAME) {
+        let needs = |name: &&String| *name == JOURNAL_NAME || store::belongs_to_a_store(name);
+        if let Some(left) = names.iter().find(needs) {
+            return Err(format!("there is {left} but no secrets"));
+        }
+        dir.write(SECRETS_NAME, FIRST_SECRETS).map_err(|error| said(&error))?;
+    }
+    secrets::settle(disk, &path).map_err(|error| said(&error))?;
+    let found = Secrets::open_on(disk, &path).map_err(|error| said(&error))?;
+    Ok(KeyFile::new(Arc::new(disk.clone()), path, found))
 }
 
 /// Opens what is on the disk, or makes a store if there is none, by the rules of the daemon. Notes that it did.
@@ -48,17 +70,19 @@ pub fn open(disk: &CrashDisk, misdeed: Misdeed) -> Result<(Arc<DataDir>, Opened,
     let dir = DataDir::open_on(Arc::new(disk.clone()), DATA).map_err(|error| said(&error))?;
     let path = dir.file_path(JOURNAL_NAME).map_err(|error| said(&error))?;
     let names = dir.list().map_err(|error| said(&error))?;
+    let file = secrets(disk, &dir, &names)?;
+    let keys = keys(file.secrets());
     let options = Options { cache_bytes: 1 << 20, ..Options::default() };
     let storage = |path: &Path| disk.storage(path).map_err(|error| JournalError::Storage(error.to_string()));
     let journal = if names.iter().any(|name| name == JOURNAL_NAME) {
-        storage(&path).and_then(|storage| RedbJournal::open_on(storage, &keys().journal, options))
+        storage(&path).and_then(|storage| RedbJournal::open_on(storage, &keys.journal, options))
     } else if let Some(left) = names.iter().find(|name| store::belongs_to_a_store(name)) {
         return Err(format!("there is {left} but no journal"));
     } else {
-        RedbJournal::create_in(disk, &path, storage, &keys().journal, EPOCH, options)
+        RedbJournal::create_in(disk, &path, storage, &keys.journal, EPOCH, options)
     };
     let journal = journal.map_err(|error| said(&error))?;
-    let watch = Arc::new(Watch::default());
+    let watch = Arc::new(Watch { keys: Mutex::new(Some(file)), ..Watch::default() });
     let watched = Watched {
         journal: Box::new(journal),
         disk: disk.clone(),
@@ -66,7 +90,7 @@ pub fn open(disk: &CrashDisk, misdeed: Misdeed) -> Result<(Arc<DataDir>, Opened,
         misdeed,
         recovered: Cell::new(false),
     };
-    let opened = store::open(&dir, Box::new(watched), &keys()).map_err(|error| said(&error))?;
+    let opened = store::open(&dir, Box::new(watched), &keys).map_err(|error| said(&error))?;
     disk.mark(Mark::Opened);
     Ok((Arc::new(dir), opened, watch))
 }
@@ -76,6 +100,8 @@ pub fn open(disk: &CrashDisk, misdeed: Misdeed) -> Result<(Arc<DataDir>, Opened,
 pub struct Watch {
     seen: Mutex<Seen>,
     changed: Condvar,
+    /// The file of keys, until a session takes it.
+    keys: Mutex<Option<KeyFile>>,
 }
 
 #[derive(Debug, Default)]
@@ -169,6 +195,10 @@ impl Journal for Watched {
         discarded
     }
 
+    fn rekey(&mut self, ring: &Ring) -> Result<(), JournalError> {
+        self.journal.rekey(ring)
+    }
+
     fn bytes(&self) -> u64 {
         self.journal.bytes()
     }
@@ -197,6 +227,8 @@ pub struct Session {
     watch: Arc<Watch>,
     now: Timestamp,
     living: Vec<TokenKey>,
+    /// The keys were rotated since the last snapshot.
+    rotated: bool,
 }
 
 impl Session {
@@ -211,9 +243,13 @@ impl Session {
         let now = NOW.max(opened.clock_floor);
         let index = opened.index.clone();
         let feed = tokenscope::testing::feed_over(&*opened.journal);
-        let (committer, control) = store::start(opened.writer, opened.journal, feed, Limits::default());
-        let checkpoints = Checkpoints::new(dir.clone(), keys(), index.clone(), &control, 2);
-        Self { disk: disk.clone(), dir, index, committer, control, checkpoints, watch, now, living }
+        let file = watch.keys.lock().unwrap_or_else(PoisonError::into_inner).take().expect("one session each opening");
+        let keys = keys(file.secrets());
+        let limits = Limits::default();
+        let (committer, control) = store::start_with(opened.writer, opened.journal, feed, limits, Some(file));
+        let checkpoints = Checkpoints::new(dir.clone(), keys, index.clone(), &control, 2);
+        let rotated = false;
+        Self { disk: disk.clone(), dir, index, committer, control, checkpoints, watch, now, living, rotated }
     }
 
     /// Hands changes in, so that all but the first come as one batch, and waits for all. Some may be refused.
@@ -253,14 +289,25 @@ impl Session {
     }
 
     /// Writes a snapshot, and waits until the journal was shortened behind the one before.
-    pub fn checkpoint(&self) {
-        if self.checkpoints.last().is_some() && self.checkpoints.changes_since_last() == 0 {
+    pub fn checkpoint(&mut self) {
+        let nothing_new = self.checkpoints.last().is_some() && self.checkpoints.changes_since_last() == 0;
+        if nothing_new && !std::mem::take(&mut self.rotated) {
             return;
         }
+        self.rotated = false;
         let before = self.watch.seen().discards;
         self.checkpoints.write(self.now).expect("a sound disk");
         if snapshot::list(&self.dir).expect("listed").len() > 1 {
             self.watch.wait_until(|seen| seen.discards > before);
+        }
+    }
+
+    /// Has the keys rotated; refused when there are as many generations as there may be.
+    pub fn rotate(&mut self) {
+        match self.committer.rotate_keys_blocking() {
+            Ok(_) => self.rotated = true,
+            Err(CommitError::Conflict(_)) => {}
+            Err(error) => panic!("on a sound disk: {error}"),
         }
     }
 

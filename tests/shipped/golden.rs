@@ -2,7 +2,8 @@
 //! give the same. And files of a version that is not known yet: refused by name, and left as they are.
 //!
 //! `tests/vectors/data-1` is of version 1 of all formats: secrets, journal, two snapshots, the high-water mark, and
-//! `answers.json`; `data-2` has snapshots of format 2 beside them. `TOKENSCOPE_GOLDEN=directory cargo test --test shipped golden` writes such a directory with the program as
+//! `answers.json`; `data-2` has snapshots of format 2 beside them; `data-3` has secrets of version 2, with three generations of
+//! keys, a snapshot of the first and one of the second, and a journal of all three. `TOKENSCOPE_GOLDEN=directory cargo test --test shipped golden` writes such a directory with the program as
 //! it is; one that is there is never written again. `tests/vectors/index.txt` lists all golden files.
 
 use std::fs;
@@ -123,6 +124,8 @@ fn fill(house: &mut House) {
                 "g1",
                 json!({ "never_expires": true, "access": [{ "place": "1579", "scopes": ["tasks:read"] }] }),
             ),
+            // New keys in the middle, from data-3 on.
+            ("POST", "/v1/keys/rotate", Value::Null),
             register("bound", "g1", json!({ "never_expires": true, "cnf": { "kid": "a key", "n": 1.5 } })),
             register(
                 "everywhere",
@@ -138,6 +141,7 @@ fn fill(house: &mut House) {
         ],
         vec![
             register("later", "g3", never),
+            ("POST", "/v1/keys/rotate", Value::Null),
             revoke(json!({ "grant": "g2" })),
             revoke(json!({ "workspace_client": { "workspace": "1592", "client": "calendar" } })),
             revoke(json!({ "issued_before": { "time": 1_600_000_000, "among": "all" } })),
@@ -295,12 +299,12 @@ fn a_file_of_an_unknown_version_is_refused_by_name_and_nothing_is_changed() {
         all
     };
     let spoil = |house: &House, which: &str| match which {
-        "secrets" => overwrite(&house.data.join("secrets"), 8, &2_u32.to_le_bytes()),
+        "secrets" => overwrite(&house.data.join("secrets"), 8, &3_u32.to_le_bytes()),
         "journal" => journal_of_version_2(&house.data.join("journal.redb")),
         _ => snapshots(house).iter().for_each(|path| overwrite(path, 8, &3_u32.to_le_bytes())),
     };
     for (which, words) in [
-        ("secrets", &["secrets", "has version 2; this program reads version 1"][..]),
+        ("secrets", &["secrets", "has version 3; this program reads versions 1 to 2"][..]),
         ("journal", &["journal", "format 2", "1"]),
         ("snapshots", &["snapshot", "has format 0x3, this program reads 0x2", "use the version that wrote it"]),
     ] {

@@ -1,7 +1,9 @@
 //! Certificates, authorities, callers and their secrets are replaced again and again while requests go on at every door:
-//! none fails. And a stop in the middle of many requests leaves none of the accepted ones without an answer.
+//! none fails. Neither does one when the MAC keys of journal and snapshots are. And a stop in the middle of many requests leaves none of the accepted ones without an answer.
 //!
 //! `TOKENSCOPE_ROTATIONS=n` makes n of them (default 8).
+
+mod keys;
 
 use std::fs;
 use std::io::{BufReader, Write as _};
@@ -32,12 +34,59 @@ struct Shared {
 }
 
 impl Shared {
+    fn new() -> Self {
+        Self {
+            over: AtomicBool::new(false),
+            generation: AtomicU64::new(0),
+            used: Default::default(),
+            asked: Default::default(),
+            failed: Mutex::default(),
+        }
+    }
+
     fn asked(&self, who: usize, answer: Result<(), String>) {
         self.asked[who].fetch_add(1, Relaxed);
         if let Err(error) = answer {
             self.failed.lock().unwrap().push(format!("{}: {error}", ASKERS[who]));
         }
     }
+}
+
+impl Shared {
+    /// How often each has asked.
+    fn so_far(&self) -> Vec<u64> {
+        self.asked.iter().map(|asked| asked.load(Relaxed)).collect()
+    }
+
+    /// Waits until everybody has asked more than so many times from now on, and with the newest secret. A failure ends
+    /// the waiting.
+    fn wait_until_all_have_asked(&self, times: u64, generation: u64) {
+        let before = self.so_far();
+        wait_for("everybody to have asked with what is new", || {
+            let used = self.used.iter().all(|used| used.load(SeqCst) == generation);
+            let asked = self.asked.iter().zip(&before).all(|(asked, before)| asked.load(Relaxed) > before + times);
+            (used && asked || !self.failed.lock().unwrap().is_empty()).then_some(())
+        });
+    }
+}
+
+/// Does `what` while everybody asks at every door.
+fn under_load(web: &Web, token: &str, shared: &Arc<Shared>, newest: &Arc<Mutex<Options>>, what: impl FnOnce()) {
+    std::thread::scope(|scope| {
+        for stays in [true, false] {
+            scope.spawn(move || over_https(web, token, shared, stays));
+        }
+        scope.spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let ask = |who| natively(|| newest.lock().unwrap().clone(), token, shared, who);
+                tokio::join!(ask(0), ask(1), ask(2), ask(3));
+            });
+        });
+        // Whatever happens, the others have to end.
+        let _ends = Ends(&shared.over);
+        what();
+    });
 }
 
 const ASKERS: [&str; 6] = [
@@ -158,32 +207,12 @@ fn certificates_authorities_and_callers_are_replaced_under_load_and_nothing_fail
     write_generation(&mut house, 0, &plain, &authorities, &first);
     house.start();
     let token = house.token("jonas-time").token.clone();
-    let shared = Arc::new(Shared {
-        over: AtomicBool::new(false),
-        generation: AtomicU64::new(0),
-        used: Default::default(),
-        asked: Default::default(),
-        failed: Mutex::default(),
-    });
+    let shared = Arc::new(Shared::new());
     // What whoever connects anew shows; replaced when the server knows its authority.
     let newest = Arc::new(Mutex::new(options(&house, "admin")));
     let web = house.web();
     let began = Instant::now();
-    std::thread::scope(|scope| {
-        for stays in [true, false] {
-            let (web, token, shared) = (&web, &token, &shared);
-            scope.spawn(move || over_https(web, token, shared, stays));
-        }
-        let (asked, options, asked_token) = (shared.clone(), newest.clone(), token.clone());
-        scope.spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let ask = |who| natively(|| options.lock().unwrap().clone(), &asked_token, &asked, who);
-                tokio::join!(ask(0), ask(1), ask(2), ask(3));
-            });
-        });
-        // Whatever happens, the others have to end.
-        let ends = Ends(&shared.over);
+    under_load(&web, &token, &shared, &newest, || {
         for generation in 1..=rotations {
             let authority = Authority::new(&format!("authority {generation}"), now()).unwrap();
             authorities = [std::mem::take(&mut authorities[1]), authority.certificate_pem().to_owned()];
@@ -198,17 +227,11 @@ fn certificates_authorities_and_callers_are_replaced_under_load_and_nothing_fail
             }
             shared.generation.store(generation, SeqCst);
             // The secret before this one goes with the next reload: by then nobody uses it, and everybody has asked.
-            let so_far: Vec<u64> = shared.asked.iter().map(|asked| asked.load(Relaxed)).collect();
-            wait_for("everybody to have asked with what is new", || {
-                let used = shared.used.iter().all(|used| used.load(SeqCst) == generation);
-                let asked = shared.asked.iter().zip(&so_far).all(|(asked, before)| asked.load(Relaxed) > before + 10);
-                (used && asked || !shared.failed.lock().unwrap().is_empty()).then_some(())
-            });
+            shared.wait_until_all_have_asked(10, generation);
         }
-        drop(ends);
     });
     let failed = shared.failed.lock().unwrap();
-    let asked: Vec<u64> = shared.asked.iter().map(|asked| asked.load(Relaxed)).collect();
+    let asked = shared.so_far();
     assert!(failed.is_empty(), "{} of {asked:?} failed: {:?}", failed.len(), &failed[..failed.len().min(5)]);
     // What has been replaced for good opens nothing any more.
     let old = house.web().send(request(&token, 0, true).as_bytes()).unwrap();

@@ -27,7 +27,7 @@ struct Done {
 fn run(disk: &Disk) -> Done {
     let mut done = Done::default();
     let mut random = Random::seeded(8);
-    let Ok(mut journal) = RedbJournal::create_on(disk.clone(), KEY, EPOCH, Options::default()) else {
+    let Ok(mut journal) = RedbJournal::create_on(disk.clone(), &KEY, EPOCH, Options::default()) else {
         return done;
     };
     done.made = true;
@@ -79,7 +79,7 @@ fn refuses_everything(journal: &mut RedbJournal) {
 /// nothing. Then writes, closes, and opens once more.
 fn check(left: Vec<u8>, done: &Done, what: &str) {
     let disk = Disk::holding(left);
-    let mut journal = match RedbJournal::open_on(disk.clone(), KEY, Options::default()) {
+    let mut journal = match RedbJournal::open_on(disk.clone(), &KEY, Options::default()) {
         Ok(journal) => journal,
         Err(error) if !done.made => return drop(error),
         Err(error) => panic!("{what}: {error}"),
@@ -93,7 +93,7 @@ fn check(left: Vec<u8>, done: &Done, what: &str) {
     let more = tokens(head.last, 3);
     journal.commit(&more).unwrap_or_else(|error| panic!("{what}: {error}"));
     Box::new(journal).close().unwrap_or_else(|error| panic!("{what}: {error}"));
-    let again = RedbJournal::open_on(disk, KEY, Options::default()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let again = RedbJournal::open_on(disk, &KEY, Options::default()).unwrap_or_else(|error| panic!("{what}: {error}"));
     let kept: Vec<Entry> = kept.into_iter().chain(more).collect();
     assert_eq!(plain(read(&again, head.discarded).expect("sound")), kept, "{what}");
 }
@@ -126,9 +126,9 @@ fn whichever_call_fails_nothing_acknowledged_is_lost_and_nothing_more_is_accepte
 #[test]
 fn a_journal_begun_on_storage_that_is_not_empty_is_refused() {
     let disk = Disk::holding(vec![1]);
-    let refused = RedbJournal::create_on(disk, KEY, EPOCH, Options::default()).map(drop);
+    let refused = RedbJournal::create_on(disk, &KEY, EPOCH, Options::default()).map(drop);
     assert!(matches!(refused, Err(JournalError::Storage(_))));
-    let refused = RedbJournal::open_on(Disk::default(), KEY, Options::default()).map(drop);
+    let refused = RedbJournal::open_on(Disk::default(), &KEY, Options::default()).map(drop);
     assert!(matches!(refused, Err(JournalError::Storage(_))));
 }
 
@@ -136,7 +136,7 @@ fn a_journal_begun_on_storage_that_is_not_empty_is_refused() {
 fn a_disk_that_fails_while_reading_gives_an_error_and_no_entry_twice() {
     let disk = Disk::default();
     let options = Options { cache_bytes: 0, page_check: PageCheck::AfterUncleanStop };
-    let mut journal = RedbJournal::create_on(disk.clone(), KEY, EPOCH, options).expect("made");
+    let mut journal = RedbJournal::create_on(disk.clone(), &KEY, EPOCH, options).expect("made");
     for _ in 0..20 {
         journal.commit(&tokens(journal.head().last, 1_000)).expect("committed");
     }
@@ -145,7 +145,7 @@ fn a_disk_that_fails_while_reading_gives_an_error_and_no_entry_twice() {
     for calls in 0..60 {
         let disk = Disk::holding(left.clone());
         disk.fail_after(calls);
-        let Ok(journal) = RedbJournal::open_on(disk.clone(), KEY, options) else { continue };
+        let Ok(journal) = RedbJournal::open_on(disk.clone(), &KEY, options) else { continue };
         let mut next = Sequence(1);
         let read = journal.read_after(Sequence::ZERO, None, &mut |entry, _| {
             assert_eq!(entry.sequence, next);
@@ -169,7 +169,7 @@ fn copy(from: &Path, to: &Path) {
 fn measure_commits_and_reopening() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("journal");
-    let mut journal = RedbJournal::create(&path, KEY, EPOCH, Options::default()).expect("made");
+    let mut journal = RedbJournal::create(&path, &KEY, EPOCH, Options::default()).expect("made");
     for (size, rounds) in [(1, 500), (1_000, 50), (10_000, 100)] {
         let mut passed = std::time::Duration::ZERO;
         for _ in 0..rounds {
@@ -183,7 +183,7 @@ fn measure_commits_and_reopening() {
     }
     let batch = tokens(journal.head().last, 10_000);
     let mut rows = crate::journal::row::Rows::default();
-    let links = crate::journal::chain::Keys::new(KEY).links(EPOCH);
+    let links = crate::journal::chain::Keys::new(&KEY).links(EPOCH);
     let end = crate::journal::row::Position { sequence: journal.head().last, chain: journal.head().chain };
     let begun = Instant::now();
     rows.build(&links, end, &batch).expect("fits");
@@ -208,7 +208,7 @@ fn measure_commits_and_reopening() {
     let clean = folder.path().join("clean");
     copy(&path, &clean);
     {
-        let journal = RedbJournal::open(&unclean, KEY, Options::default()).expect("opened");
+        let journal = RedbJournal::open(&unclean, &KEY, Options::default()).expect("opened");
         copy(&unclean, &folder.path().join("stopped"));
         drop(journal);
     }
@@ -221,7 +221,7 @@ fn measure_commits_and_reopening() {
     ] {
         let begun = Instant::now();
         let options = Options { page_check, ..Options::default() };
-        let journal = RedbJournal::open(file, KEY, options).expect("opened");
+        let journal = RedbJournal::open(file, &KEY, options).expect("opened");
         println!("opening {what}: {:.3?}", begun.elapsed());
         drop(journal);
     }

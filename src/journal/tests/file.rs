@@ -27,11 +27,11 @@ pub(super) fn folder() -> Folder {
 }
 
 fn create(path: &Path) -> RedbJournal {
-    RedbJournal::create(path, KEY, EPOCH, Options::default()).expect("made")
+    RedbJournal::create(path, &KEY, EPOCH, Options::default()).expect("made")
 }
 
 fn open(path: &Path) -> Result<RedbJournal, JournalError> {
-    RedbJournal::open(path, KEY, Options::default())
+    RedbJournal::open(path, &KEY, Options::default())
 }
 
 pub(super) fn close(journal: RedbJournal) {
@@ -85,7 +85,7 @@ fn what_was_committed_is_read_back_after_reopening() {
     all.extend(fill(&mut journal, &mut random, 3));
     drop(journal);
     let options = Options { cache_bytes: 1 << 20, page_check: PageCheck::AfterUncleanStop };
-    let journal = RedbJournal::open(&folder.journal, KEY, options).expect("opened");
+    let journal = RedbJournal::open(&folder.journal, &KEY, options).expect("opened");
     assert_eq!(plain(read(&journal, Sequence::ZERO).expect("sound")), all);
     assert_eq!(journal.bytes(), fs::metadata(&folder.journal).expect("there").len());
     assert_eq!(journal.head().epoch, EPOCH);
@@ -230,7 +230,7 @@ fn a_journal_that_is_discarded_behind_snapshots_stops_growing() {
 fn a_journal_can_begin_where_a_snapshot_ends() {
     let folder = folder();
     let (last, chain) = (Sequence(1_000), ChainHash([7; 32]));
-    let made = RedbJournal::create_at(&folder.journal, KEY, EPOCH, last, chain, Options::default());
+    let made = RedbJournal::create_at(&folder.journal, &KEY, EPOCH, last, chain, Options::default());
     let mut journal = made.expect("made");
     let head = Head { epoch: EPOCH, last, chain, discarded: last };
     assert_eq!(journal.head(), head);
@@ -270,7 +270,7 @@ fn the_file_is_for_its_owner_alone_and_never_made_over_another() {
     let mode = fs::metadata(&folder.journal).expect("there").permissions().mode();
     assert_eq!(mode & 0o7777, 0o600);
     assert_eq!(fs::read_dir(folder.journal.parent().expect("a folder")).expect("read").count(), 1);
-    let again = RedbJournal::create(&folder.journal, KEY, EPOCH, Options::default());
+    let again = RedbJournal::create(&folder.journal, &KEY, EPOCH, Options::default());
     assert!(matches!(again.map(drop), Err(JournalError::Storage(what)) if what.contains("never overwritten")));
     assert!(open(&folder.journal).is_ok());
 }
@@ -310,7 +310,7 @@ fn another_key_or_a_later_format_is_refused() {
     let mut journal = create(&folder.journal);
     journal.commit(&tokens(Sequence::ZERO, 3)).expect("committed");
     drop(journal);
-    let refused = RedbJournal::open(&folder.journal, [9; 32], Options::default()).map(drop);
+    let refused = RedbJournal::open(&folder.journal, &[9; 32], Options::default()).map(drop);
     assert!(matches!(refused, Err(JournalError::Damaged { what, .. }) if what.contains("journal key")));
     edit(&folder.journal, |_, head| head[0] = 2);
     assert!(matches!(open(&folder.journal).map(drop), Err(JournalError::Format { found: 2, known: 1 })));
@@ -396,7 +396,7 @@ fn a_journal_of_another_epoch_does_not_pass_for_this_one() {
     let mut journal = create(&this.journal);
     journal.commit(&tokens(Sequence::ZERO, 2)).expect("committed");
     drop(journal);
-    let made = RedbJournal::create(&other.journal, KEY, Epoch(EPOCH.0 + 1), Options::default());
+    let made = RedbJournal::create(&other.journal, &KEY, Epoch(EPOCH.0 + 1), Options::default());
     let mut journal = made.expect("made");
     let start = journal.head().chain;
     journal.commit(&tokens(Sequence::ZERO, 2)).expect("committed");
@@ -459,7 +459,7 @@ fn bits_flipped_in_the_file_give_an_error_or_change_nothing() {
         drop(file);
         let page_check = [PageCheck::AfterUncleanStop, PageCheck::Always, PageCheck::BeforeCommits][round % 3];
         let options = Options { page_check, ..Options::default() };
-        let opened = RedbJournal::open(&folder.journal, KEY, options);
+        let opened = RedbJournal::open(&folder.journal, &KEY, options);
         let noticed = opened.and_then(|journal| {
             assert_eq!(read(&journal, Sequence::ZERO)?, all, "byte {at}");
             Ok(journal)

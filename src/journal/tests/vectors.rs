@@ -174,7 +174,7 @@ fn wrapped(sequence: u64, change: Change) -> Entry {
 }
 
 fn kind_file(kind: Kind) -> String {
-    let links = Keys::new(KEY).links(EPOCH);
+    let links = Keys::new(&KEY).links(EPOCH);
     let mut text = format!("# {}: each entry is chained to the one before, the first to `start`.\n", kind.as_str());
     writeln!(text, "key {}\nepoch {:016x}\nstart {}", to_hex(&KEY), EPOCH.0, to_hex(&links.start.0)).expect("memory");
     let mut chain = links.start;
@@ -192,7 +192,7 @@ fn kind_file(kind: Kind) -> String {
 }
 
 fn head_file() -> String {
-    let keys = Keys::new(KEY);
+    let keys = Keys::new(&KEY);
     let start = Position { sequence: Sequence(3), chain: ChainHash([0x33; 32]) };
     let end = Position { sequence: Sequence(9), chain: ChainHash([0x99; 32]) };
     let head = HeadRow { epoch: EPOCH, end, start };

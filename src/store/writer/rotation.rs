@@ -1,4 +1,4 @@
-//! New MAC keys, and old ones forgotten: done by the writer, between two batches, because it alone knows where the list
+//! New MAC keys: made by the writer, between two batches, because it alone knows where the list
 //! ends.
 //!
 //! ```text
@@ -29,14 +29,6 @@ pub struct Rotated {
     pub kept: usize,
     /// The last change that is sealed with the generation before.
     pub after: Sequence,
-}
-
-/// What the writer may forget: entries, and keys that nothing else needs.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::store) struct Discard {
-    pub(in crate::store) through: Sequence,
-    /// The oldest generation of keys that a snapshot or the high-water mark is sealed with; zero if that is not known.
-    pub(in crate::store) generation: u32,
 }
 
 /// Where the outcome goes.
@@ -118,18 +110,6 @@ impl Worker {
         self.shared.stats.key_rotations.fetch_add(1, Relaxed);
         self.shared.take_keys(keys);
         Ok(Rotated { generation: keys.snapshot().newest().number, kept: keys.kept(), after: head.last })
-    }
-
-    /// Forgets the keys that nothing on the disk needs any more. If it fails, more are kept than needed, and the next
-    /// snapshot tries again.
-    pub(super) fn drop_keys(&mut self, discard: Discard) {
-        let Some(keys) = &mut self.keys else { return };
-        let head = self.journal.head();
-        let discarded = Revision { epoch: head.epoch, sequence: head.discarded };
-        let oldest = keys.journal().oldest_needed(discarded, discard.generation);
-        if keys.drop_before(oldest).unwrap_or(false) && self.journal.rekey(&keys.journal()).is_ok() {
-            self.shared.take_keys(keys);
-        }
     }
 }
 

@@ -90,7 +90,7 @@ impl Disk for OneFile {
 
 /// The sections of a snapshot in memory: table, index, words.
 fn read(bytes: &[u8]) -> Result<Vec<(u32, u32, Vec<u32>)>, SnapshotError> {
-    let opened = snapshot::open_on(&OneFile(Arc::new(bytes.to_vec())), Path::new("fuzzed.tks"), KEY)?;
+    let opened = snapshot::open_on(&OneFile(Arc::new(bytes.to_vec())), Path::new("fuzzed.tks"), &KEY)?;
     let mut found = Vec::new();
     opened.for_each(&mut |table, index, words| {
         found.push((table, index, words.iter().map(|word| word.to_native()).collect()));

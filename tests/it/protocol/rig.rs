@@ -183,7 +183,7 @@ impl Journal for Noted {
 type List = Arc<Mutex<Vec<Entry>>>;
 
 fn service(folder: &Path, epoch: Epoch, lease: Duration) -> (Service, Control, List) {
-    let journal = RedbJournal::create(&folder.join("journal"), [7; 32], epoch, JournalOptions::default()).unwrap();
+    let journal = RedbJournal::create(&folder.join("journal"), &[7; 32], epoch, JournalOptions::default()).unwrap();
     let list = List::default();
     let (index, writer) = tokenscope::index::new();
     let feed = Feed::new(&FeedOptions { lease, ..FeedOptions::new(epoch, Sequence::ZERO, seed()) });
