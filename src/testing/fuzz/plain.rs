@@ -1,4 +1,4 @@
-//! The plain model beside which [`super::index_model`] runs the index: maps and sets of the standard library, one rule
+//! The plain model beside which [`index_model`](super::index_model()) runs the index: maps and sets of the standard library, one rule
 //! after the other, no table, no link, no word that holds two things.
 //!
 //! It says whether a change can be made, and what is true afterwards. It does not decide whether a token may do

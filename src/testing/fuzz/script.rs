@@ -1,4 +1,4 @@
-//! Scripts for [`super::index_model`]: bytes read as changes in a small world. Every byte string is a script.
+//! Scripts for [`index_model`](super::index_model()): bytes read as changes in a small world. Every byte string is a script.
 
 use super::plain::POSITIONS;
 use crate::domain::{
