@@ -122,7 +122,11 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a writer whose journal failed goes on",
         edits: &[
             (WRITER, "        if self.poisoned() {\n", "        if false {\n"),
-            (WRITER, "                self.shared.queues().closed = Some(why.clone());\n", ""),
+            (
+                WRITER,
+                "                self.shared.poison(&why);\n",
+                "                self.shared.stats.poisoned.store(true, Relaxed);\n",
+            ),
         ],
         command: STORE,
     },
@@ -163,8 +167,8 @@ pub const MUTANTS: &[Mutant] = &[
         name: "the high-water mark's seal is not checked",
         edits: &[(
             RECOVERY,
-            "    ring::hmac::verify(&mark_key(keys), sealed, tag).map_err(|_| damaged())?;\n",
-            "    let _ = (mark_key(keys), tag);\n",
+            "ring::hmac::verify(&mark_key(&key.bytes), sealed, tag).is_ok());\n",
+            "true || ring::hmac::verify(&mark_key(&key.bytes), sealed, tag).is_ok());\n",
         )],
         command: STORE,
     },
@@ -173,8 +177,8 @@ pub const MUTANTS: &[Mutant] = &[
         name: "a snapshot's seal is not checked",
         edits: &[(
             "src/snapshot/open.rs",
-            "    if !same(&keys.seal(&head, &table.0, &sealed), &mac) {\n",
-            "    if false && !same(&keys.seal(&head, &table.0, &sealed), &mac) {\n",
+            "        let matches = same(&keys.seal(&head, &table.0, &sealed), &mac);\n",
+            "        let matches = true || same(&keys.seal(&head, &table.0, &sealed), &mac);\n",
         )],
         command: SNAPSHOT,
     },
@@ -196,8 +200,8 @@ pub const MUTANTS: &[Mutant] = &[
         name: "the head's seal is not checked",
         edits: &[(
             "src/journal/head.rs",
-            "        if !mac.try_into().is_ok_and(|mac| same(&keys.head(sealed), mac)) {\n",
-            "        if false && !mac.try_into().is_ok_and(|mac| same(&keys.head(sealed), mac)) {\n",
+            "keys.sealed(sealed, mac));\n",
+            "Some(keys.sealed(sealed, mac).unwrap_or(keys.newest())));\n",
         )],
         command: JOURNAL,
     },
