@@ -22,6 +22,7 @@ mod matrix;
 mod native;
 mod neighbours;
 mod overload;
+mod restore;
 mod rotate;
 mod service;
 mod siege;
