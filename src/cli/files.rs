@@ -7,8 +7,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::progress::shown;
-use super::rooms::Depth;
-use super::{Desk, Failure, Outcome, show};
+use super::rooms::{Depth, Voids};
+use super::{Desk, Failure, Outcome, show, words};
 use crate::import::{self, ImportError};
 
 /// Which configuration.
@@ -166,6 +166,42 @@ impl Snapshot {
             Self::Inspect(it) => desk.rooms.snapshot_look(&it.config.config, &it.file, Depth::Header)?,
             Self::Verify(it) => desk.rooms.snapshot_look(&it.config.config, &it.file, Depth::Whole)?,
         };
+        desk.answer(&answer, show::object)
+    }
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  tokenscope new-epoch --config tokenscope.toml --void-issued-before now --dry-run
+  tokenscope new-epoch --config tokenscope.toml --void-issued-before now
+  tokenscope new-epoch --config tokenscope.toml --nothing-was-revoked
+The server must not be running. What was revoked after the backup is not in it: either every token that could have been is \
+made void, or you say that there was nothing. Removed memberships, blocked apps and narrowed grants of the lost stretch have \
+to be repeated from your own records in either case: docs/OPERATIONS.md, Restore.")]
+#[command(group(clap::ArgGroup::new("lost").required(true).args(["void_issued_before", "nothing_was_revoked"])))]
+pub(super) struct NewEpoch {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// Make every token void that was issued before this moment: now, seconds since 1970, or 2026-11-23T15:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = words::moment_or_now)]
+    void_issued_before: Option<words::MomentOrNow>,
+    /// You know that nothing was revoked after the backup, or will repeat it all.
+    #[arg(long)]
+    nothing_was_revoked: bool,
+    /// Say what would be done, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl NewEpoch {
+    pub(super) fn run(self, desk: &mut Desk<'_>) -> Outcome {
+        let voids = match self.void_issued_before {
+            Some(words::MomentOrNow::Now) => Voids::IssuedBeforeNow,
+            Some(words::MomentOrNow::Moment(seconds)) => Voids::IssuedBefore(seconds),
+            // The group makes sure that one of the two is said.
+            None => Voids::Nothing,
+        };
+        let answer = desk.rooms.new_epoch(&self.config.config, voids, self.dry_run)?;
         desk.answer(&answer, show::object)
     }
 }

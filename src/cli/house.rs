@@ -11,13 +11,14 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::export::export;
 use super::remote::{Api, Connection};
-use super::rooms::{Addresses, Depth, LimitRow, OfflineStore, Rooms, Running};
+use super::rooms::{Addresses, Depth, LimitRow, OfflineStore, Rooms, Running, Voids};
 use super::{Failure, RUN_TIME};
 use crate::certs::{Authority, LOCAL_NAMES};
 use crate::client::{Client, Decision, Error, Options};
 use crate::clock::Clock;
 use crate::config::limits::ROWS;
 use crate::config::{Config, Log};
+use crate::daemon::epoch::{self, Lost};
 use crate::daemon::offline::{self, Offline};
 use crate::daemon::store::{journal_options, open_store};
 use crate::daemon::{self, Daemon, Exit, StartError, StoreControl, signals};
@@ -189,6 +190,28 @@ impl Rooms for House {
         }
         Box::new(journal).close().map_err(failed)?;
         Ok(fields)
+    }
+
+    fn new_epoch(&self, config: &Path, voids: Voids, dry_run: bool) -> Result<Value, Failure> {
+        let lost = match voids {
+            Voids::IssuedBefore(seconds) => {
+                let moment =
+                    Timestamp::from_seconds(seconds).ok_or_else(|| Failure::usage("that moment is too late"))?;
+                Lost::VoidIssuedBefore(moment)
+            }
+            Voids::IssuedBeforeNow => Lost::VoidIssuedBeforeNow,
+            Voids::Nothing => Lost::NothingWasRevoked,
+        };
+        let told = epoch::begin(&load(config)?, lost, dry_run).map_err(start_failed)?;
+        Ok(json!({
+            "done": !dry_run,
+            "data_ends_at": told.ends.to_string(),
+            "known_to_have_been": told.known.to_string(),
+            "new_epoch": format!("{:016x}", told.begins.epoch.0),
+            "revision": if dry_run { Value::Null } else { json!(told.begins.to_string()) },
+            "voids_issued_before": told.voids_before.map(Timestamp::seconds),
+            "tokens_voided": told.voided,
+        }))
     }
 
     fn keys_rotate(&self, config: &Path) -> Result<Value, Failure> {

@@ -192,6 +192,8 @@ SIGTERM drains and leaves a snapshot; a second one exits at once; SIGHUP reads c
     /// Look at and verify the journal.
     #[command(subcommand)]
     Journal(files::Journal),
+    /// Begin a new epoch after a backup was put back, so that nothing of what was lost is taken for something new.
+    NewEpoch(files::NewEpoch),
     /// Rotate and show the keys that seal journal and snapshots.
     #[command(subcommand)]
     Keys(files::Keys),
@@ -326,6 +328,7 @@ fn verb(verb: Verb, desk: &mut Desk<'_>) -> Outcome {
         Verb::Export(verb) => verb.run(desk),
         Verb::Snapshot(verb) => verb.run(desk),
         Verb::Journal(verb) => verb.run(desk),
+        Verb::NewEpoch(verb) => verb.run(desk),
         Verb::Keys(verb) => verb.run(desk),
         Verb::Completions { shell } => {
             clap_complete::generate(shell, &mut Line::command(), "tokenscope", &mut desk.out);

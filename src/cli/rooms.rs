@@ -73,6 +73,13 @@ pub trait Rooms {
     /// It is unreadable or damaged; the message says where.
     fn journal_look(&self, config: &Path, depth: Depth) -> Result<Value, Failure>;
 
+    /// Begins a new epoch in a data directory that no server has open, or says what it would be; what was done, as one
+    /// flat object.
+    ///
+    /// # Errors
+    /// As [`Rooms::open_for_import`], or the disk failed.
+    fn new_epoch(&self, config: &Path, voids: Voids, dry_run: bool) -> Result<Value, Failure>;
+
     /// Makes new MAC keys in a data directory that no server has open; the answer of the API.
     ///
     /// # Errors
@@ -91,6 +98,17 @@ pub trait Rooms {
     /// # Errors
     /// A file cannot be written.
     fn make_certificates(&self, directory: &Path, callers: &[&str], now: Timestamp) -> Result<(), Failure>;
+}
+
+/// What becomes of tokens that may have been revoked in a stretch that is lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Voids {
+    /// Void, if issued before this moment, in seconds since 1970.
+    IssuedBefore(u64),
+    /// Void, if issued before now.
+    IssuedBeforeNow,
+    /// Nothing: there was nothing to lose.
+    Nothing,
 }
 
 /// How closely to look.

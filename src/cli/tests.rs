@@ -10,7 +10,7 @@ use clap::CommandFactory;
 use serde_json::{Value, json};
 
 use super::remote::Connection;
-use super::rooms::{Depth, LimitRow, OfflineStore, Running};
+use super::rooms::{Depth, LimitRow, OfflineStore, Running, Voids};
 use super::*;
 use crate::domain::{Timestamp, TokenDigest};
 use crate::import::Tally;
@@ -71,6 +71,9 @@ impl Rooms for FakeServer {
     }
     fn journal_look(&self, _config: &Path, _depth: Depth) -> Result<Value, Failure> {
         Ok(json!({ "last": 812 }))
+    }
+    fn new_epoch(&self, _config: &Path, voids: Voids, dry_run: bool) -> Result<Value, Failure> {
+        Ok(json!({ "done": !dry_run, "voids": format!("{voids:?}") }))
     }
     fn keys_rotate(&self, _config: &Path) -> Result<Value, Failure> {
         Ok(json!({ "generation": 2, "kept": 2 }))
@@ -289,6 +292,10 @@ fn a_wrong_command_line_is_exit_code_2_and_calls_nothing() {
         "list tokens --subject a --client b",
         "policy mode 1579 open",
         "status --dev a.json --server b:1",
+        "new-epoch",
+        "new-epoch --dry-run",
+        "new-epoch --void-issued-before soon",
+        "new-epoch --void-issued-before now --nothing-was-revoked",
     ];
     for line in lines {
         let ran = run(line, "");
@@ -501,6 +508,9 @@ fn words_are_read_strictly() {
     assert_eq!(words::moment("2026-09-21T13:33:20Z"), Ok(1_789_997_600));
     assert!(words::moment("1960-01-01T00:00:00Z").is_err());
     assert!(words::moment("yesterday").is_err());
+    assert_eq!(words::moment_or_now("now"), Ok(words::MomentOrNow::Now));
+    assert_eq!(words::moment_or_now("100"), Ok(words::MomentOrNow::Moment(100)));
+    assert_eq!(words::moment_or_now("Now").unwrap_err().matches("now").count(), 1);
 }
 
 #[test]

@@ -19,6 +19,25 @@ pub(super) fn moment(text: &str) -> Result<u64, String> {
     parsed.ok_or_else(|| "write seconds since 1970, or a time like 2026-11-23T15:00:00Z".into())
 }
 
+/// A moment that may be the one in which the work is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum MomentOrNow {
+    /// When it is done, by the clock that never tells less than the data knows.
+    Now,
+    /// Seconds since 1970.
+    Moment(u64),
+}
+
+/// The same, or the word `now`.
+pub(super) fn moment_or_now(text: &str) -> Result<MomentOrNow, String> {
+    if text == "now" {
+        return Ok(MomentOrNow::Now);
+    }
+    moment(text)
+        .map(MomentOrNow::Moment)
+        .map_err(|error| format!("write now, or {}", error.trim_start_matches("write ")))
+}
+
 /// A duration in seconds: `90s`, `15m`, `12h`, `30d`.
 pub(super) fn duration(text: &str) -> Result<u64, String> {
     let wrong = || "write a number and s, m, h or d, like 15m".to_owned();

@@ -20,6 +20,8 @@
 pub mod doors;
 // Where log lines go.
 pub mod logs;
+// A new epoch after a restore.
+pub mod epoch;
 mod notify;
 // A store without a server.
 pub mod offline;

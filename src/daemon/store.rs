@@ -22,7 +22,7 @@ use crate::snapshot;
 use crate::store::{self, Checkpoints, Committer, Control, JOURNAL_NAME, KINDS, Keys, Limits, Opened, Recovered, Room};
 
 /// Bits of an epoch below the seconds of its birth.
-const EPOCH_RANDOM_BITS: u32 = 24;
+pub(super) const EPOCH_RANDOM_BITS: u32 = 24;
 
 /// A store with its writer running.
 pub struct HeldStore {
@@ -53,7 +53,7 @@ pub struct Site {
     pub recovered: Recovered,
 }
 
-fn failed(error: impl std::fmt::Display) -> StartError {
+pub(super) fn failed(error: impl std::fmt::Display) -> StartError {
     StartError::Store(error.to_string())
 }
 
@@ -100,7 +100,7 @@ pub fn recover(config: &Config, secrets: &Secrets) -> Result<(Arc<DataDir>, Open
 
 /// Opens the data directory. A process that was killed a moment ago may still hold its lock while the system takes its
 /// memory apart, so a supervisor that restarts at once is given a few seconds.
-fn open_dir(config: &Config) -> Result<DataDir, StartError> {
+pub(super) fn open_dir(config: &Config) -> Result<DataDir, StartError> {
     const PAUSE: Duration = Duration::from_millis(50);
     const ATTEMPTS: u32 = 100;
     for attempt in 1..ATTEMPTS {
@@ -117,7 +117,7 @@ fn open_dir(config: &Config) -> Result<DataDir, StartError> {
     DataDir::open(&config.server.data_dir).map_err(failed)
 }
 
-fn new_epoch() -> Result<Epoch, StartError> {
+pub(super) fn new_epoch() -> Result<Epoch, StartError> {
     let mut random = [0; 8];
     SystemRandom::new().fill(&mut random).map_err(|_| failed("the system gives no random numbers"))?;
     let born = Clock::system(Timestamp::ZERO).now().seconds();

@@ -129,6 +129,26 @@ impl RedbJournal {
         Self::create_from(path, key, epoch, Position { sequence: last, chain }, options)
     }
 
+    /// Makes the journal of a new epoch whose list goes on from what was at `last` in the one before. Entries up to
+    /// `last` count as discarded; a snapshot of the new epoch has to stand there, with the chain value of the head.
+    ///
+    /// # Durability
+    /// As [`RedbJournal::create`].
+    ///
+    /// # Errors
+    /// As [`RedbJournal::create`].
+    pub fn create_after(
+        path: &Path,
+        key: impl Into<Ring>,
+        epoch: Epoch,
+        last: Sequence,
+        options: Options,
+    ) -> Result<Self, JournalError> {
+        let ring = key.into();
+        let start = Position { sequence: last, chain: Keys::new(&ring).links(epoch).start };
+        Self::create_from(path, ring, epoch, start, options)
+    }
+
     fn create_from(
         path: &Path,
         key: impl Into<Ring>,

@@ -17,7 +17,7 @@ mod tests;
 
 pub use checkpoint::{Checkpoints, SnapshotOutcome};
 pub use receipt::{Arrived, Receipt, Tray};
-pub use recovery::{JOURNAL_NAME, Keys, OpenError, Opened, Recovered, belongs_to_a_store, open};
+pub use recovery::{JOURNAL_NAME, Keys, OpenError, Opened, Recovered, belongs_to_a_store, open, open_behind};
 pub use writer::{
     CommitError, Committed, Committer, Control, KINDS, Limits, Room, Rotated, WriterStats, start, start_with,
 };

@@ -135,15 +135,58 @@ pub struct Opened {
 ///
 /// # Panics
 /// If what the journal gave is not all that was applied: a defect of this program, found before anything is served.
-#[expect(clippy::disallowed_methods, reason = "measures, and decides nothing by it")]
 pub fn open(dir: &DataDir, journal: Box<dyn Journal>, keys: &Keys) -> Result<Opened, OpenError> {
     let head = journal.head();
-    // The newest keys begin at a place that was durable: the file of keys knows of it as the mark does.
-    refuse_rollback(head, keys.journal.newest().after, "the secrets file")?;
-    let mark = read_mark(dir, keys)?;
-    if let Some(mark) = mark {
-        refuse_rollback(head, mark.revision, "the high-water mark")?;
+    for (known, what) in newer_than(dir, head, keys)? {
+        refuse_rollback(head, known, &what)?;
     }
+    open_as_it_is(dir, journal, keys)
+}
+
+/// The same for a list that is to begin a new epoch, because it is known to be older than what was acknowledged: what
+/// [`open`] would refuse because of that is passed over. Whoever calls this has to ask what becomes of the lost stretch.
+///
+/// # Errors
+/// As [`open`], but never [`OpenError::RolledBack`].
+///
+/// # Panics
+/// As [`open`].
+pub fn open_behind(dir: &DataDir, journal: Box<dyn Journal>, keys: &Keys) -> Result<(Opened, Revision), OpenError> {
+    let head = journal.head();
+    let here = Revision { epoch: head.epoch, sequence: head.last };
+    let known = newer_than(dir, head, keys)?.into_iter().map(|(known, _)| known).fold(here, Revision::max);
+    Ok((open_as_it_is(dir, journal, keys)?, known))
+}
+
+/// What on this disk knows of places after the head: what place, and who says so. Snapshots by their names alone: those
+/// that do not lie are found when they are read.
+fn newer_than(dir: &DataDir, head: Head, keys: &Keys) -> Result<Vec<(Revision, String)>, OpenError> {
+    let here = Revision { epoch: head.epoch, sequence: head.last };
+    // The newest keys begin at a place that was durable: the file of keys knows of it as the mark does.
+    let mut known = vec![(keys.journal.newest().after, "the secrets file".to_owned())];
+    known.extend(read_mark(dir, keys)?.map(|mark| (mark.revision, "the high-water mark".to_owned())));
+    for (revision, name) in listed(dir)? {
+        let path = dir.file_path(&name)?;
+        // A name can be anybody's; only a seal says that there was such a place.
+        if revision > here && snapshot::open_on(dir.disk(), &path, &keys.snapshot).is_ok() {
+            known.push((revision, format!("the snapshot {name}")));
+        }
+    }
+    known.retain(|(revision, _)| *revision > here);
+    Ok(known)
+}
+
+fn listed(dir: &DataDir) -> Result<Vec<(Revision, String)>, OpenError> {
+    snapshot::list(dir).map_err(|error| match error {
+        SnapshotError::Io(disk) => OpenError::Disk(disk),
+        other => OpenError::Mark(other.to_string()),
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "measures, and decides nothing by it")]
+fn open_as_it_is(dir: &DataDir, journal: Box<dyn Journal>, keys: &Keys) -> Result<Opened, OpenError> {
+    let head = journal.head();
+    let mark = read_mark(dir, keys)?;
     let mut recovered = Recovered::default();
     let begun = Instant::now();
     let loaded = newest_sound(dir, head, keys, &mut recovered)?;
@@ -185,22 +228,20 @@ fn newest_sound(
     keys: &Keys,
     recovered: &mut Recovered,
 ) -> Result<Option<Loaded>, OpenError> {
-    let snapshots = snapshot::list(dir).map_err(|error| match error {
-        SnapshotError::Io(disk) => OpenError::Disk(disk),
-        other => OpenError::Mark(other.to_string()),
-    })?;
+    let snapshots = listed(dir)?;
+    let here = Revision { epoch: head.epoch, sequence: head.last };
     // A seal that does not match is damage or another key. Only when an older one opens under this key is it damage for
     // sure; until then nothing is set aside, so that a mistaken key file moves no sound snapshot away.
     let mut doubtful: Vec<(String, String)> = Vec::new();
     let mut of_another_version: Option<String> = None;
     for (revision, name) in snapshots {
-        if revision.epoch == head.epoch && revision.sequence < head.discarded {
-            // Sound or not, the journal no longer goes on from it.
+        let of_this_list = revision.epoch == head.epoch;
+        if revision > here || (of_this_list && revision.sequence < head.discarded) {
+            // Sound or not, the journal does not go on from it. Whoever may not pass newer ones over has asked before.
             continue;
         }
         match load(dir, &name, keys) {
             Ok((header, index, writer)) => {
-                refuse_rollback(head, header.revision(), &format!("the snapshot {name}"))?;
                 if header.epoch != head.epoch {
                     recovered.set_aside.push(format!("{name}: of an older epoch; left where it is"));
                     continue;

@@ -23,6 +23,7 @@ mod matrix;
 mod native;
 mod neighbours;
 mod overload;
+mod restore;
 mod rotate;
 mod service;
 mod siege;
