@@ -153,8 +153,8 @@ pub const MUTANTS: &[Mutant] = &[
         name: "the high-water mark is not compared",
         edits: &[(
             RECOVERY,
-            "        refuse_rollback(head, mark.revision, \"the high-water mark\")?;\n",
-            "        let _ = mark;\n",
+            "    known.extend(read_mark(dir, keys)?.map(|mark| (mark.revision, \"the high-water mark\".to_owned())));\n",
+            "    read_mark(dir, keys)?;\n",
         )],
         command: STORE,
     },
