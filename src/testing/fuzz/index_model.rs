@@ -292,18 +292,23 @@ fn as_it_counts(member: MemberFacts, left: Sequence) -> MemberFacts {
     }
 }
 
-/// Pairs without those that another of the same age makes superfluous: narrowing and then extending a grant once more leaves
-/// what the extension has in common with the narrower list beside the extension.
+/// Pairs without what a wider one of the same age gives anyway: narrowing and then extending a grant once more leaves what the
+/// extension has in common with the narrower list beside the extension.
 fn needed(pairs: Pairs) -> Pairs {
     let covers = |outer: &Option<Place>, inner: &Option<Place>| match (outer, inner) {
         (None, Some(_)) => true,
         (Some(outer), Some(inner)) => outer != inner && outer.covers(inner),
         _ => false,
     };
-    let is_within = |(place, since): &(Option<Place>, Sequence), scopes: Scopes| {
-        pairs.iter().any(|((other, age), more)| age == since && covers(other, place) && scopes.is_within(*more))
-    };
-    pairs.iter().filter(|(at, scopes)| !is_within(at, **scopes)).map(|(at, scopes)| (at.clone(), *scopes)).collect()
+    let mut needed = Pairs::new();
+    for ((place, since), scopes) in &pairs {
+        let wider = pairs.iter().filter(|((other, age), _)| age == since && covers(other, place));
+        let left = wider.fold(*scopes, |left, (_, wider)| left.without(*wider));
+        if !left.is_empty() {
+            needed.insert((place.clone(), *since), left);
+        }
+    }
+    needed
 }
 
 fn counted(facts: PlaceFacts) -> PlaceFacts {

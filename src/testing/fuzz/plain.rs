@@ -45,9 +45,18 @@ impl Scopes {
         }
     }
 
-    /// Whether the other set has all of this one.
-    pub(super) fn is_within(self, other: Self) -> bool {
-        other.0 & Self::ALL != 0 || self.0 & !other.0 == 0
+    /// What is left without the other set; nothing can be taken from all but all.
+    pub(super) fn without(self, other: Self) -> Self {
+        match (self.0 & Self::ALL, other.0 & Self::ALL) {
+            (_, Self::ALL) => Self(0),
+            (Self::ALL, _) => self,
+            _ => Self(self.0 & !other.0),
+        }
+    }
+
+    /// Whether there is none in it.
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
     }
 
     fn or(self, other: Self) -> Self {
